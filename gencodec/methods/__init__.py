@@ -1,0 +1,1 @@
+"""The codecs, a folder each. Nothing here is imported until the registry asks for it."""

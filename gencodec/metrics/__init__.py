@@ -1,0 +1,1 @@
+"""Quality metrics on decoded frames, in plain torch with shipped weights."""

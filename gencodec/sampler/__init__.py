@@ -1,0 +1,1 @@
+"""Diffusion samplers as functions, schedules, denoiser conventions and counter-based noise."""

@@ -1,0 +1,1 @@
+"""One trainer; the losses and stages of each method."""

@@ -1,0 +1,50 @@
+"""The table of weights files; finding, verifying (SHA-256) and loading them. Safetensors only, nothing is unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gencodec.codec import WeightsMissing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ZOO = Path(__file__).parent / "zoo"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """One file of weights: where it ships, what it must hash to, whose licence it has."""
+
+    filename: str
+    sha256: str
+    licence: str
+    source: str
+
+
+WEIGHTS: dict[str, WeightsFile] = {}
+
+
+def load_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the metadata of a .safetensors file. Raises WeightsMissing where it cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as f:
+            return {name: f.get_tensor(name) for name in f.keys()}, f.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WeightsMissing(f"cannot read weights {path}: {error}; reinstall gencodec or give another file") from error
+
+
+def load_named(name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and metadata of a file of the table. Raises WeightsMissing if it is absent or altered."""
+    entry = WEIGHTS[name]
+    path = ZOO / entry.filename
+    if not path.exists():
+        raise WeightsMissing(f"weights {name!r} are not at {path}; reinstall gencodec")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
+        raise WeightsMissing(f"weights {name!r} at {path} do not have the recorded SHA-256; reinstall gencodec")
+    return load_file(path)
