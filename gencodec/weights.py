@@ -25,7 +25,20 @@ class WeightsFile:
     source: str
 
 
-WEIGHTS: dict[str, WeightsFile] = {}
+WEIGHTS: dict[str, WeightsFile] = {
+    "lpips-alex-1": WeightsFile(
+        "lpips-alex-1.safetensors",
+        "10eccfc0f3e9cf6e39ea168e0d3082536a4d4e5a1e31c4e9141b067c4fd1e455",
+        "BSD-2-Clause AND BSD-3-Clause",
+        "LPIPS v0.1 heads (Zhang et al. 2018) on torchvision's AlexNet, convolutions in half precision",
+    ),
+    "dists-1": WeightsFile(
+        "dists-1.safetensors",
+        "4c767752f4f6bd7d5a6d26b827c5af927f8b877f35dc42131de7645100c4ee5f",
+        "MIT",
+        "DISTS alpha and beta (Ding et al. 2020)",
+    ),
+}
 
 
 def load_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -36,7 +49,9 @@ def load_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as f:
             return {name: f.get_tensor(name) for name in f.keys()}, f.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise WeightsMissing(f"cannot read weights {path}: {error}; reinstall gencodec or give another file") from error
+        raise WeightsMissing(
+            f"cannot read weights {path}: {error}; reinstall gencodec or give another file"
+        ) from error
 
 
 def load_named(name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -46,5 +61,7 @@ def load_named(name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.exists():
         raise WeightsMissing(f"weights {name!r} are not at {path}; reinstall gencodec")
     if hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
-        raise WeightsMissing(f"weights {name!r} at {path} do not have the recorded SHA-256; reinstall gencodec")
+        raise WeightsMissing(
+            f"weights {name!r} at {path} do not have the recorded SHA-256; reinstall gencodec"
+        )
     return load_file(path)
