@@ -1,0 +1,112 @@
+"""The shared latent model as it is trained: hyper-analysis, prior, and the rate of latents under both.
+
+Rate uses additive uniform noise, reconstruction rounds with straight-through gradients (Minnen et al. 2018,
+arXiv 1809.02736; DCVC). `latents.LatentCoder` codes the same symbols into bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gencodec.entropy.prior import (
+    HYPER_STRIDE,
+    NUM_SCALES,
+    LatentPrior,
+    first_half,
+    quality_shift,
+    round_index,
+)
+from gencodec.nn.exact import ACT_MAX, round_clamp
+from gencodec.nn.layers import conv3x3, pad_to_multiple
+from gencodec.nn.quality import QualityTable
+
+SCALE_MIN, SCALE_MAX = 0.11, 32.0
+LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (NUM_SCALES - 1)
+
+
+class LatentEstimate(NamedTuple):
+    """y_hat (B,C,H,W), estimated bits (B,) of y and of z, and z's integers (B,Cz,h,w)."""
+
+    y_hat: Tensor
+    y_bits: Tensor
+    z_bits: Tensor
+    z_hat: Tensor
+
+
+def index_to_scale(index: Tensor) -> Tensor:
+    """Standard deviation of a scale index 0..63: log-spaced from 0.11 to 32."""
+    return SCALE_MIN * torch.exp(index * LOG_SCALE_STEP)
+
+
+def gaussian_bits(residual: Tensor, scale: Tensor) -> Tensor:
+    """-log2 P of the unit interval around `residual` under a normal of deviation `scale`, elementwise."""
+    distance = residual.abs()
+    upper = torch.special.ndtr((0.5 - distance) / scale)
+    lower = torch.special.ndtr((-0.5 - distance) / scale)
+    return -torch.log2((upper - lower).clamp_min(1e-9))
+
+
+class HyperAnalysis(nn.Module):
+    """y in quantisation steps -> z before rounding; encoder only, so in float."""
+
+    def __init__(self, y_channels: int, z_channels: int, width: int) -> None:
+        super().__init__()
+        self.first = conv3x3(y_channels, width)
+        self.quality = QualityTable(width)
+        self.rest = nn.Sequential(
+            nn.LeakyReLU(0.125),
+            conv3x3(width, width, stride=2),
+            nn.LeakyReLU(0.125),
+            conv3x3(width, z_channels, stride=2),
+        )
+
+    def forward(self, y: Tensor, quality: Tensor) -> Tensor:
+        """(B,y_channels,H,W) -> (B,z_channels,ceil(H/4),ceil(W/4))."""
+        y = pad_to_multiple(y * torch.exp2(-quality_shift(quality)), HYPER_STRIDE)
+        return self.rest(self.first(y) + self.quality(quality)[:, :, None, None])
+
+
+class LatentModel(nn.Module):
+    """Hyper-analysis and prior of one set of latents."""
+
+    def __init__(
+        self, y_channels: int, z_channels: int, width: int = 64, context: int = 96, extra_channels: int = 0
+    ) -> None:
+        super().__init__()
+        self.hyper_analysis = HyperAnalysis(y_channels, z_channels, context)
+        self.prior = LatentPrior(y_channels, z_channels, width, context, extra_channels)
+        self.z_index = QualityTable(z_channels, 24.0, 40.0)  # training only: shipped tables are counted, see export
+
+    def hyper_symbols(self, y: Tensor, quality: Tensor) -> Tensor:
+        """Integers z_hat (B,z_channels,h,w) within ±16, with straight-through gradient."""
+        return round_clamp(self.hyper_analysis(y, quality), 1.0, ACT_MAX)
+
+    def forward(self, y: Tensor, quality: Tensor, extra: Tensor | None = None) -> LatentEstimate:
+        """Quantise y (B,y_channels,H,W), in quantisation steps, and estimate its bits. `quality` (B,) int64."""
+        z = self.hyper_analysis(y, quality)
+        z_hat = round_clamp(z, 1.0, ACT_MAX)
+        z_scale = index_to_scale(self.z_index(quality).clamp(0, NUM_SCALES - 1))[:, :, None, None]
+        z_bits = gaussian_bits(z + self._noise(z), z_scale).sum((1, 2, 3))
+
+        features = self.prior.features(z_hat, quality, (y.shape[-2], y.shape[-1]), extra)
+        mask = first_half(*y.shape[1:], device=y.device)
+        mean, index = self.prior.first(features, quality)
+        y_first = torch.where(mask, self._quantise(y, mean), torch.zeros_like(y))
+        mean2, index2 = self.prior.second(features, y_first, quality)
+        mean, index = torch.where(mask, mean, mean2), torch.where(mask, index, index2)
+        scale = index_to_scale(round_index(index))
+        y_bits = gaussian_bits(y - mean + self._noise(y), scale).sum((1, 2, 3))
+        return LatentEstimate(self._quantise(y, mean), y_bits, z_bits, z_hat)
+
+    def _quantise(self, y: Tensor, mean: Tensor) -> Tensor:
+        return round_clamp(y - mean, 1.0) + mean
+
+    def _noise(self, like: Tensor) -> Tensor:
+        return torch.rand_like(like) - 0.5 if self.training else torch.zeros_like(like)
+
+
+

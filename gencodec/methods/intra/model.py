@@ -1,0 +1,34 @@
+"""Everything of `intra` that is trained: transforms and latent model, and the chain of exact layers to equalise."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from gencodec.entropy.model import LatentEstimate, LatentModel
+from gencodec.methods.intra.networks import Config, Transforms
+
+
+class IntraOutput(NamedTuple):
+    """x_hat (B,3,H,W), not clamped, and the estimate of the latents' bits."""
+
+    x_hat: Tensor
+    latents: LatentEstimate
+
+
+class IntraModel(nn.Module):
+    """x -> x_hat with estimated bits: the training graph."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        super().__init__()
+        self.config = config or Config()
+        self.transforms = Transforms(self.config)
+        self.latents = LatentModel(
+            self.config.y_channels, self.config.z_channels, self.config.prior_width, self.config.context_width
+        )
+
+    def forward(self, x: Tensor, quality: Tensor) -> IntraOutput:
+        """x (B,3,H,W) in [0,1], sides multiples of 16; quality (B,) int64 in 0..63."""
+        estimate = self.latents(self.transforms.to_latents(x, quality).float(), quality)
+        return IntraOutput(self.transforms.to_picture(estimate.y_hat, quality), estimate)

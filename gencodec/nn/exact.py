@@ -1,0 +1,267 @@
+"""Convolutions whose outputs are the same bits on every device: integers carried in floating point.
+
+Activations lie on the grid ACT_STEP within ±ACT_MAX, weights are 8-bit multiples of a power of two per output channel,
+biases lie on the product grid ACT_STEP x weight step. Every partial sum is then a multiple of the product grid, and
+stays below 2^24 multiples, so that float32 holds it without rounding: any order of summation gives the same bits. The
+bound is kept by projection in training and checked by `check_bound` when weights are loaded.
+
+Training goes through the same code with straight-through gradients. A network is first trained in float
+(`exact = False`), then converted: `equalise` fills the activation range, `convert` freezes the weights' grids.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACT_STEP = 2.0**-3
+ACT_MAX = 16.0
+WEIGHT_MAX = 127  # weights are integers in ±127 times their channel's step
+MAX_SUM = 2**24  # float32 holds every integer up to here
+SLOPE = 2.0**-3  # of the leaky ReLU; a power of two keeps the product grid
+
+Way = Literal["double", "conv", "unfold"]
+
+
+class _RoundClamp(torch.autograd.Function):
+    """Round to multiples of `step` and clamp to ±`limit`.
+
+    The gradient passes through the rounding, and through the clamp where the value is inside or would move back in.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: float, limit: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.limit = limit
+        return torch.round(x / step).mul_(step).clamp_(-limit, limit)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
+        (x,) = ctx.saved_tensors
+        grad = grads[0]
+        stuck = ((x > ctx.limit) & (grad < 0)) | ((x < -ctx.limit) & (grad > 0))
+        return grad.masked_fill(stuck, 0), None, None
+
+
+def round_clamp(x: Tensor, step: float, limit: float = math.inf) -> Tensor:
+    """Round `x` to multiples of `step`, a power of two, within ±limit; straight-through gradient."""
+    return _RoundClamp.apply(x, step, limit)  # type: ignore[no-any-return]
+
+
+def to_activation(x: Tensor) -> Tensor:
+    """Bring `x` onto the activation grid: multiples of ACT_STEP within ±ACT_MAX."""
+    return round_clamp(x, ACT_STEP, ACT_MAX)
+
+
+def plain_conv2d(x: Tensor, weight: Tensor, stride: int, padding: int, way: Way = "double") -> Tensor:
+    """Convolve by plain sums of products, x (B,C,H,W) with weight (O,C,k,k), in one of three ways.
+
+    "double" (inference): im2col and a float64 matrix product. Nothing that a process can switch on touches float64: no
+    TF32, bf16, autocast, Winograd or NNPACK. "unfold": the same in float32, for devices where float64 is slow; needs
+    TF32 off. "conv" (training): torch's convolution, which may pick another algorithm and is exact only where proven.
+    """
+    if way == "conv":
+        with torch.autocast(x.device.type, enabled=False):
+            return F.conv2d(x.float(), weight.float(), stride=stride, padding=padding)
+    dtype = torch.float64 if way == "double" else torch.float32
+    out_channels, _, k, _ = weight.shape
+    height, width = ((n + 2 * padding - k) // stride + 1 for n in x.shape[-2:])
+    x = x.to(dtype)
+    columns = x.flatten(2) if k == stride == 1 and padding == 0 else F.unfold(x, k, padding=padding, stride=stride)
+    with torch.autocast(x.device.type, enabled=False):
+        out = weight.to(dtype).reshape(out_channels, -1) @ columns  # (B,O,H*W)
+    return out.reshape(x.shape[0], out_channels, height, width).float()
+
+
+class ExactConv2d(nn.Module):
+    """A convolution on the integer grids, followed by a leaky ReLU (slope 1/8) where `activation` is set.
+
+    In: (B,in_channels,H,W) on the activation grid. Out: (B,out_channels,H',W') on the activation grid, or, with
+    `head`, the bare sums on the product grid. `bias_add` (B,out_channels), a table row that depends on the packet's
+    quality for example, is rounded to the product grid like the bias.
+    """
+
+    exponent: Tensor
+
+    def __init__(
+        self, in_channels: int, out_channels: int, k: int = 3, *, stride: int = 1, activation: bool = True, head: bool = False
+    ) -> None:
+        super().__init__()
+        self.stride, self.padding, self.activation, self.head = stride, k // 2, activation and not head, head
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, k, k))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        nn.init.kaiming_normal_(self.weight, a=SLOPE)
+        self.register_buffer("exponent", torch.zeros(out_channels))  # weight step = 2^exponent
+        self.exact = False
+        self.way: Way = "double"
+        self.bias_add_max = 0.0  # largest |bias_add| that the bound allows for
+        self.saturation = 0.0  # share of outputs clamped in the last training pass
+
+    def forward(self, x: Tensor, bias_add: Tensor | None = None) -> Tensor:
+        """Apply the layer; see the class."""
+        bias = self.bias.reshape(1, -1, 1, 1)
+        if bias_add is not None:
+            bias = bias + bias_add[:, :, None, None]
+        if not self.exact:
+            with torch.autocast(x.device.type, enabled=False):
+                out = F.conv2d(x.float(), self.weight, stride=self.stride, padding=self.padding) + bias
+            return F.leaky_relu(out, SLOPE) if self.activation else out
+        product_step = self.product_step()[:, None, None]
+        way: Way = "conv" if self.training else self.way
+        total = plain_conv2d(x, self.grid_weight(), self.stride, self.padding, way)
+        total = total + round_clamp(bias / product_step, 1.0) * product_step
+        return self._finish(total)
+
+    def _finish(self, total: Tensor) -> Tensor:
+        if self.head:
+            return total
+        if self.activation:
+            total = F.leaky_relu(total, SLOPE)
+        if self.training:
+            self.saturation = float((total.detach().abs() > ACT_MAX).float().mean())
+        return to_activation(total)
+
+    def product_step(self) -> Tensor:
+        """Grid of the sums, per output channel (O,)."""
+        return torch.exp2(self.exponent) * ACT_STEP
+
+    def grid_weight(self) -> Tensor:
+        """Weights on their grid, (O,C,k,k)."""
+        step = torch.exp2(self.exponent)[:, None, None, None]
+        return round_clamp(self.weight / step, 1.0, WEIGHT_MAX) * step
+
+    @torch.no_grad()
+    def convert(self) -> None:
+        """Choose each output channel's weight step, 2^ceil(log2(max / 127)), and compute exactly from now on."""
+        largest = self.weight.abs().amax((1, 2, 3)).clamp_min(2.0**-20)
+        self.exponent.copy_(torch.ceil(torch.log2(largest / WEIGHT_MAX)))
+        self.exact = True
+        self.project()
+
+    @torch.no_grad()
+    def largest_sum(self) -> Tensor:
+        """Bound on |partial sum| in product steps, per output channel (O,): sum|w| x_max + |bias|."""
+        weight, step = self.grid_weight().double(), self.product_step().double()
+        bias = self.bias.double().abs() + self.bias_add_max + step  # one step more for its rounding
+        return (weight.abs().sum((1, 2, 3)) * ACT_MAX + bias) / step
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Shrink the channels that break the bound until they keep it. To be called after every optimizer step."""
+        for _ in range(8):
+            excess = (self.largest_sum() / (MAX_SUM - 1)).float()
+            if not bool((excess > 1).any()):
+                return
+            shrink = torch.where(excess > 1, 0.99 / excess, torch.ones_like(excess))
+            self.weight.mul_(shrink[:, None, None, None])
+            self.bias.mul_(shrink)
+
+    def check_bound(self) -> None:
+        """Raise ValueError if a sum could leave the range in which float32 is exact."""
+        largest = float(self.largest_sum().max())
+        if not largest < MAX_SUM:
+            raise ValueError(f"exact layer may sum up to {largest:.0f} steps, allowed is {MAX_SUM}: refused")
+
+
+class ExactPixelShuffle(nn.Module):
+    """Double height and width: 1x1 convolution to 4 x channels, then a permutation, which cannot round."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = ExactConv2d(in_channels, 4 * out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,C,H,W) -> (B,out_channels,2H,2W), on the activation grid."""
+        return F.pixel_shuffle(self.conv(x), 2)
+
+
+class ExactResidual(nn.Module):
+    """x + body(x), both on the activation grid, clamped to it again."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,C,H,W) -> the same shape."""
+        total = x + self.body(x)
+        exact = any(layer.exact for layer in exact_layers(self.body))
+        return to_activation(total) if exact else total
+
+
+def exact_layers(*modules: nn.Module) -> list[ExactConv2d]:
+    """Every exact convolution inside `modules`, in order of registration."""
+    return [m for module in modules for m in module.modules() if isinstance(m, ExactConv2d)]
+
+
+def convert(*modules: nn.Module) -> None:
+    """Convert every exact layer from float to its grid."""
+    for layer in exact_layers(*modules):
+        layer.convert()
+
+
+def project(*modules: nn.Module) -> None:
+    """Hold the exactness bound in every converted layer."""
+    for layer in exact_layers(*modules):
+        if layer.exact:
+            layer.project()
+
+
+def check_bounds(modules: Iterable[nn.Module]) -> None:
+    """Raise ValueError if any layer breaks the exactness bound."""
+    for layer in exact_layers(*modules):
+        layer.check_bound()
+
+
+@dataclass(frozen=True)
+class Link:
+    """A producer whose channels may be rescaled because everyone who reads them is known.
+
+    `output` is the module whose output the consumers read (a pixel shuffle around the producer, or the producer itself);
+    the producer's channels are the first ones of each consumer's input. `tables` are added to the producer's bias.
+    """
+
+    output: nn.Module
+    producer: ExactConv2d
+    consumers: Sequence[ExactConv2d]
+    tables: Sequence[Tensor] = ()  # (rows,channels)
+
+
+@torch.no_grad()
+def equalise(links: Sequence[Link], run: Callable[[], object]) -> None:
+    """Scale channels by powers of two so that activations fill ±ACT_MAX; what the network computes stays the same.
+
+    `run` passes calibration data through the network, still in float. The 99.95th percentile of each channel is brought
+    just below the clamp. Leaky ReLU is positively homogeneous, so that a factor moves through it.
+    """
+    seen: dict[nn.Module, Tensor] = {}
+    hooks = [link.output.register_forward_hook(lambda m, _, out: seen.__setitem__(m, out)) for link in links]
+    run()
+    for hook in hooks:
+        hook.remove()
+    factors = {link.output: _headroom(seen[link.output]) for link in links}
+    for link in links:
+        factor = factors[link.output]  # (C,)
+        spread = factor.repeat_interleave(len(link.producer.bias) // len(factor))  # a pixel shuffle takes 4 for 1
+        link.producer.weight.mul_(spread[:, None, None, None])
+        for values in (link.producer.bias, *link.tables):
+            values.mul_(spread)
+        for consumer in link.consumers:
+            consumer.weight[:, : len(factor)].div_(factor[None, :, None, None])
+
+
+def _headroom(x: Tensor) -> Tensor:
+    """Power of two per channel (C,) that brings x (B,C,H,W) just below the clamp."""
+    top = torch.quantile(_sample(x.abs().transpose(0, 1).flatten(1)), 0.9995, dim=1).clamp_min(1e-3)
+    return torch.exp2(torch.floor(torch.log2(ACT_MAX / top)).clamp(-8, 8))
+
+
+def _sample(x: Tensor, most: int = 100_000) -> Tensor:
+    """At most `most` columns of x (C,N), evenly spaced: torch.quantile has a size limit."""
+    return x[:, :: max(1, x.shape[1] // most)].float()
