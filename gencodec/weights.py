@@ -28,9 +28,9 @@ class WeightsFile:
 WEIGHTS: dict[str, WeightsFile] = {
     "lpips-alex-1": WeightsFile(
         "lpips-alex-1.safetensors",
-        "10eccfc0f3e9cf6e39ea168e0d3082536a4d4e5a1e31c4e9141b067c4fd1e455",
+        "06ede517065c184d6abe79acbcea76dfb8ea9be30302d823d49b86eb50182d75",
         "BSD-2-Clause AND BSD-3-Clause",
-        "LPIPS v0.1 heads (Zhang et al. 2018) on torchvision's AlexNet, convolutions in half precision",
+        "LPIPS v0.1 heads (Zhang et al. 2018) on torchvision's AlexNet, mostly in half precision",
     ),
     "dists-1": WeightsFile(
         "dists-1.safetensors",
