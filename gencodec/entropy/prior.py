@@ -71,6 +71,14 @@ class LatentPrior(nn.Module):
         x = self.second_in(torch.cat([features, near], 1), self.second_quality(quality))
         return self._head(self.second_out, self.second_mid(x), quality)
 
+    def tables(self) -> list[tuple[QualityTable, ExactConv2d]]:
+        """Each quality table with the layer to whose bias its rows are added."""
+        return [
+            (self.hyper_quality, self.hyper_in),
+            (self.first_quality, self.first_in),
+            (self.second_quality, self.second_in),
+        ]
+
     def links(self) -> list[Link]:
         """The chain of layers, for `equalise`."""
         up1, up2 = self.hyper_up1, self.hyper_up2

@@ -1,0 +1,163 @@
+"""The shared latent coder: y and its hyper-latents to and from one packet's symbols.
+
+    encode   y ─► z ─► put(z) ─► features ─► mean, index ─► put(first half) ─► mean, index ─► put(second half)
+    decode             get(z) ─► features ─► mean, index ─► get(first half) ─► mean, index ─► get(second half) ─► y_hat
+
+Everything right of z is integers; both sides run the same lines, so the decoder's tables are the encoder's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gencodec.codec import InexactDevice
+from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
+from gencodec.entropy.model import LatentModel
+from gencodec.entropy.prior import HYPER_STRIDE, MEAN_STEP, first_half, round_index
+from gencodec.entropy.tables import CdfTables
+from gencodec.nn.exact_io import load_exact
+from gencodec.nn.quality import NUM_QUALITIES
+
+Z_BANDS = 8  # hyper-latents have tables of their own for every eight qualities
+MAX_LATENT = 4096  # |symbol|; far beyond what 8-bit pictures give, and exact in float32 with any mean
+
+# What a stage is done with: (symbols or None, table_index, tables) -> symbols
+Stage = Callable[[Tensor, Tensor, np.ndarray], Tensor]
+
+
+@dataclass(frozen=True)
+class CodedLatents:
+    """y_hat (1,C,H,W) float32 on a grid of 1/8, and the int32 symbols in coding order: z, first half, second half."""
+
+    y_hat: Tensor
+    symbols: list[np.ndarray]
+
+
+class LatentCoder:
+    """Codes the latents of one method with its exact networks and stored tables. Stateless between calls."""
+
+    def __init__(self, model: LatentModel, y_tables: CdfTables, z_tables: CdfTables) -> None:
+        if z_tables.num_tables != Z_BANDS * model.prior.z_channels:
+            raise ValueError(f"{Z_BANDS} x {model.prior.z_channels} tables for z, got {z_tables.num_tables}")
+        self.model, self.y_tables, self.z_tables = model.eval(), y_tables, z_tables
+
+    @classmethod
+    def load(cls, model: LatentModel, tensors: Mapping[str, Tensor], prefix: str = "latents.") -> LatentCoder:
+        """Fill `model`'s exact layers and the tables from a weights file. Raises ValueError for another layout."""
+        load_exact(model.prior, model.prior.tables(), tensors, f"{prefix}prior.")
+        y_tables, z_tables = (CdfTables.from_tensors(tensors, f"{prefix}{name}_tables") for name in ("y", "z"))
+        return cls(model, y_tables, z_tables)
+
+    @torch.inference_mode()
+    def encode(self, encoder: SymbolEncoder, y: Tensor, quality: int, extra: Tensor | None = None) -> CodedLatents:
+        """Quantise y (1,C,H,W), in quantisation steps, and put its symbols into `encoder`."""
+        q = torch.tensor([quality], device=y.device)
+        z = self.model.hyper_symbols(y.float(), q)
+        symbols: list[np.ndarray] = []
+
+        def put_y(mean: Tensor, index: Tensor, mask: np.ndarray) -> Tensor:
+            wanted = torch.round(y.float() - mean).clamp_(-MAX_LATENT, MAX_LATENT)
+            coded = _to_numpy(wanted)[0][mask]
+            tables = _to_indices(index)[mask]
+            coded[tables < self.y_tables.skip] = 0
+            encoder.put(coded, tables, self.y_tables)
+            symbols.append(coded)
+            return _scatter(coded, mask, y.device)
+
+        z_symbols = _to_numpy(z)[0]
+        encoder.put(z_symbols, self._z_index(z_symbols.shape, quality), self.z_tables)
+        symbols.append(z_symbols)
+        return CodedLatents(self._two_passes(z, q, (y.shape[-2], y.shape[-1]), extra, put_y), symbols)
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        decoder: SymbolDecoder,
+        size: tuple[int, int],
+        quality: int,
+        device: torch.device,
+        extra: Tensor | None = None,
+    ) -> CodedLatents:
+        """Read the latents of `size` (H,W) from `decoder`. Raises CorruptStream."""
+        q = torch.tensor([quality], device=device)
+        symbols: list[np.ndarray] = []
+
+        def get_y(_: Tensor, index: Tensor, mask: np.ndarray) -> Tensor:
+            coded = decoder.get(_to_indices(index)[mask], self.y_tables)
+            symbols.append(coded)
+            return _scatter(coded, mask, device)
+
+        z_shape = (self.model.prior.z_channels, *(-(-n // HYPER_STRIDE) for n in size))
+        z_symbols = decoder.get(self._z_index(z_shape, quality), self.z_tables)
+        symbols.append(z_symbols)
+        z = torch.from_numpy(z_symbols).to(device).float()[None]
+        return CodedLatents(self._two_passes(z, q, size, extra, get_y), symbols)
+
+    def _two_passes(self, z: Tensor, quality: Tensor, size: tuple[int, int], extra: Tensor | None, code: Stage) -> Tensor:
+        """What both sides do alike; `code(mean, index, mask)` gives the symbols (1,C,H,W) of one half, zero elsewhere."""
+        prior = self.model.prior
+        features = prior.features(z, quality, size, extra)
+        mask = first_half(prior.y_channels, *size, device=z.device)
+        mean, index = prior.first(features, quality)
+        y_first = (code(mean, index, mask[0].cpu().numpy()) + mean) * mask
+        mean, index = prior.second(features, y_first, quality)
+        return y_first + (code(mean, index, ~mask[0].cpu().numpy()) + mean) * ~mask
+
+    def _z_index(self, shape: tuple[int, ...], quality: int) -> np.ndarray:
+        band = quality * Z_BANDS // NUM_QUALITIES
+        channels = np.arange(shape[0], dtype=np.uint16) + band * shape[0]
+        return np.broadcast_to(channels[:, None, None], shape).copy()
+
+    @torch.inference_mode()
+    def fingerprint(self, device: torch.device) -> str:
+        """SHA-256 of the exact networks' integer outputs on a fixed input: the known answer of a device's self-test."""
+        prior, digest = self.model.prior, hashlib.sha256()
+        for quality in (0, 31, 63):
+            q = torch.tensor([quality], device=device)
+            z = _pattern((1, prior.z_channels, 3, 4), 17).to(device)
+            size = (3 * HYPER_STRIDE, 4 * HYPER_STRIDE)
+            extra = _pattern((1, prior.extra_channels, *size), 13).to(device) if prior.extra_channels else None
+            features = prior.features(z, q, size, extra)
+            y_first = _pattern((1, prior.y_channels, *size), 41).to(device) * first_half(prior.y_channels, *size, device=device)
+            for mean, index in (prior.first(features, q), prior.second(features, y_first, q)):
+                for values in (mean / MEAN_STEP, round_index(index)):
+                    digest.update(_to_numpy(values).astype("<i4").tobytes())
+        return digest.hexdigest()
+
+    def self_test(self, device: torch.device, recorded: str) -> None:
+        """Raise InexactDevice unless the exact networks give the recorded fingerprint on `device`."""
+        if self.fingerprint(device) != recorded:
+            raise InexactDevice(
+                f"device {device} does not compute the exact entropy networks to the recorded bits; it would decode "
+                "garbage. Use --device cpu, and please report this machine (gencodec doctor)"
+            )
+
+
+def _pattern(shape: tuple[int, ...], modulus: int) -> Tensor:
+    """Fixed integers in ±modulus/2 that depend on nothing but the shape."""
+    count = int(np.prod(shape))
+    values = (np.arange(count, dtype=np.int64) * 7919 // 3) % modulus - modulus // 2
+    return torch.from_numpy(values.astype(np.float32)).reshape(shape)
+
+
+def _to_numpy(values: Tensor) -> np.ndarray:
+    """Integers held in float -> int32 array on the CPU."""
+    return values.to(torch.int32).cpu().numpy()
+
+
+def _to_indices(index: Tensor) -> np.ndarray:
+    """Unrounded scale index (1,C,H,W) -> uint8 (C,H,W)."""
+    return round_index(index)[0].to(torch.uint8).cpu().numpy()
+
+
+def _scatter(coded: np.ndarray, mask: np.ndarray, device: torch.device) -> Tensor:
+    """Symbols of one half -> float (1,C,H,W) with zeros in the other."""
+    out = np.zeros(mask.shape, np.float32)
+    out[mask] = coded
+    return torch.from_numpy(out)[None].to(device)

@@ -1,0 +1,116 @@
+"""From a training checkpoint to the weights file that ships: integers, tables counted on data, half-precision floats."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gencodec.entropy.latents import Z_BANDS, LatentCoder
+from gencodec.entropy.tables import CdfTables, factorized_tables, gaussian_tables
+from gencodec.methods.intra.model import IntraModel
+from gencodec.nn.exact import convert, exact_layers, project
+from gencodec.nn.exact_io import export_exact
+from gencodec.nn.quality import NUM_QUALITIES
+from gencodec.nn.state import export_float
+from gencodec.training.data import PictureBank
+
+PREFIX = "latents."
+Z_MAX = 16  # hyper-latents are clamped to ±16
+
+
+def load_checkpoint(path: Path) -> IntraModel:
+    """The averaged (EMA) model of a checkpoint, its entropy networks exact."""
+    state = torch.load(path, map_location="cpu", weights_only=False)
+    model = IntraModel()
+    model.load_state_dict(state["ema"])
+    layers = exact_layers(model.latents.prior)
+    for layer in layers:
+        layer.exact = bool(state["task"]["exact"])
+    if not state["task"]["exact"]:
+        convert(model.latents.prior)
+    for table, layer in model.latents.prior.tables():
+        layer.bias_add_max = float(table.anchors.abs().max())
+    project(model.latents.prior)
+    return model.eval()
+
+
+@torch.inference_mode()
+def count_hyper_latents(model: IntraModel, pictures: PictureBank, rounds: int, seed: int = 0) -> CdfTables:
+    """Tables of z, one for each band of qualities and channel, from its histogram on `rounds` batches a band.
+
+    A little of a wider distribution is mixed in, so that rare values stay cheap enough.
+    """
+    generator = np.random.default_rng(seed)
+    channels = model.config.z_channels
+    counts = np.zeros((Z_BANDS, channels, 2 * Z_MAX + 1))
+    for band in range(Z_BANDS):
+        for i in range(rounds):
+            q = band * NUM_QUALITIES // Z_BANDS + i % (NUM_QUALITIES // Z_BANDS)
+            x = pictures.batch(8, generator)
+            quality = torch.full((len(x),), q)
+            z = model.latents.hyper_symbols(model.transforms.to_latents(x, quality), quality)
+            values = z.to(torch.int64).numpy() + Z_MAX
+            for channel in range(channels):
+                counts[band, channel] += np.bincount(values[:, channel].ravel(), minlength=2 * Z_MAX + 1)
+    pmfs = counts.reshape(-1, 2 * Z_MAX + 1)
+    pmfs = pmfs / pmfs.sum(1, keepdims=True)
+    near = np.apply_along_axis(lambda p: np.convolve(p, [0.25, 0.5, 0.25], "same"), 1, pmfs)
+    mixed = 0.97 * pmfs + 0.028 * near + 0.002 / (2 * Z_MAX + 1)
+    return factorized_tables(list(mixed / mixed.sum(1, keepdims=True)), [-Z_MAX] * len(mixed))
+
+
+def export_intra(model: IntraModel, z_tables: CdfTables) -> tuple[dict[str, Tensor], str]:
+    """Tensors of the weights file, and the fingerprint of the exact networks as they will be loaded from it."""
+    prior = model.latents.prior
+    y_tables = gaussian_tables()
+    tensors = export_exact(prior, prior.tables(), f"{PREFIX}prior.")
+    tensors |= y_tables.to_tensors(f"{PREFIX}y_tables") | z_tables.to_tensors(f"{PREFIX}z_tables")
+    tensors |= export_float(model, skip=(f"{PREFIX}prior.", f"{PREFIX}z_index."))
+    fresh = IntraModel()
+    coder = LatentCoder.load(fresh.latents, tensors)
+    return tensors, coder.fingerprint(torch.device("cpu"))
+
+
+def main(args: list[str]) -> None:
+    """`gencodec train intra --export`: CHECKPOINT and DATA to a weights file with provenance in its metadata."""
+    parser = argparse.ArgumentParser(prog="gencodec train intra --export", description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--data", required=True, type=Path, nargs="+")
+    parser.add_argument("--rounds", type=int, default=64, help="batches a band to count hyper-latents on")
+    parser.add_argument("--limit", type=int, help="use only so many pictures")
+    parser.add_argument("--command", default="", help="the command that trained it, for the metadata")
+    parser.add_argument("--date", default="", help="for the metadata")
+    options = parser.parse_args(args)
+    model = load_checkpoint(options.checkpoint)
+    bank = PictureBank(options.data, crop=256, limit=options.limit)
+    tensors, fingerprint = export_intra(model, count_hyper_latents(model, bank, options.rounds))
+    metadata = {
+        "fingerprint": fingerprint,
+        "licence": "MIT",
+        "method": "intra",
+        "preset": "tiny",
+        "command": options.command,
+        "date": options.date,
+        "commit": _commit(),
+        "parameters": str(sum(p.numel() for p in model.parameters())),
+        "training": json.dumps(_last_log_line(options.checkpoint.parent / "log.jsonl")),
+    }
+    save_file({k: v.contiguous() for k, v in tensors.items()}, options.output, metadata)
+
+
+def _commit() -> str:
+    result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return result.stdout.strip()
+
+
+def _last_log_line(path: Path) -> dict:
+    lines = path.read_text().splitlines() if path.exists() else []
+    return json.loads(lines[-1]) if lines else {}
