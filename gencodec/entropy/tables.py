@@ -1,12 +1,13 @@
 """Integer tables of cumulative frequencies: what the entropy coder knows about a symbol before it reads it.
 
-A table spreads 65536 counts over the symbols `offset .. offset + length - 2`, every one of them at least 1, and over
-one last bin, the escape, for all other symbols. Tables are built once, when weights are exported, and stored with
-them; nothing here is computed from floats when a stream is coded. docs/entropy.md is normative.
+A table spreads 65536 counts, at least 1 each, over the symbols `offset .. offset + length - 2` and one last
+bin, the escape, for all other symbols. Tables are built once, when weights are exported, and stored with
+them; nothing is computed from floats when a stream is coded. Bins begin at the mode, the most probable
+symbol, so that a run of it costs nothing at the coder's start. docs/entropy.md is normative.
 
-    symbol   mode  mode+1 .. offset+length-2  offset .. mode-1  escape        the order of the bins: the most probable
-    bin        0      1   ..                         length-2   length-1      symbol first, so that zeros cost nothing
-    cdf     0 ────────────────────────────────────────────────────► 65536     at the coder's start
+    symbol   mode  mode+1  ..  offset+length-2   offset  ..  mode-1    escape
+    bin        0      1    ..                    ..        length-2   length-1
+    cdf    0 ─────────────────────────────────────────────────────────────────► 65536
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import constriction
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 TOTAL = 65536  # counts of every table
+ESCAPED = -32768  # in a Lookup: no bin, no symbol
 MAX_SYMBOL = 32767  # symbols are -MAX_SYMBOL .. MAX_SYMBOL; callers clamp before they encode
 MAX_TABLES = 65536
 MAX_LENGTH = 4096
@@ -31,17 +33,27 @@ MAX_LENGTH = 4096
 NUM_SCALES = 64
 SCALE_MIN, SCALE_MAX = 0.11, 32.0
 
-# Scales whose symbols are zero by definition. Up to 0.144 (index 3) fewer than one symbol in 1900 would differ from
-# zero. Such a one costs about 12 bits and lies just beyond 1/2, where it lowers the squared error by 2|x| - 1, on
-# average by 0.07: 0.005 per bit, when other symbols buy about 0.1 per bit. Not coding it is the better encoder.
+# Scales whose symbols are zero by definition. At index 3, scale 0.144, one symbol in 1900 would differ from
+# zero. It costs 12 bits and lies just beyond 1/2, where coding it lowers the squared error by 2|x| - 1, on
+# average 0.073: 0.006 per bit, when symbols of wide tables gain 0.1 per bit. So the encoder that leaves them
+# out is the better one.
 SKIPPED_SCALES = 4
+
+
+class Lookup(NamedTuple):
+    """One table as the coder uses it: `bins[clip(symbol - low)]` is a symbol's bin, `symbols[bin]` a bin's."""
+
+    model: Any  # constriction's, of 24-bit frequencies: 256 x the counts
+    low: int  # offset - 1
+    bins: np.ndarray  # int32 (length + 1), ESCAPED at both ends
+    symbols: np.ndarray  # int32 (length), ESCAPED at the end
 
 
 @dataclass(frozen=True, eq=False)
 class CdfTables:
     """A set of tables. Raises ValueError, on construction, for anything that is not one.
 
-    cdf: int32 (num_tables, max_length + 1); row t rises strictly from 0 to 65536 at `length[t]` and stays there.
+    cdf: int32 (num_tables, max_length + 1); row t rises strictly from 0 to 65536 at `length[t]`, and stays.
     offset, mode: int32 (num_tables), the smallest symbol of each table and the symbol of bin 0.
     length: int32 (num_tables), the number of bins, escape included, 2 to 4096.
     skip: symbols of the tables below this index are zero by definition and not coded, 0 to num_tables.
@@ -52,7 +64,7 @@ class CdfTables:
     mode: np.ndarray
     length: np.ndarray
     skip: int = 0
-    _models: list[Any] = field(init=False, repr=False)
+    _lookups: list[Lookup | None] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -60,7 +72,7 @@ class CdfTables:
             array = np.ascontiguousarray(getattr(self, name))
             object.__setattr__(self, name, array.copy() if array.flags.writeable else array)
             getattr(self, name).setflags(write=False)
-        object.__setattr__(self, "_models", [None] * self.num_tables)
+        object.__setattr__(self, "_lookups", [None] * self.num_tables)
 
     @property
     def num_tables(self) -> int:
@@ -82,7 +94,8 @@ class CdfTables:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str) -> Self:
-        """Tables from a weights file's `prefix.cdf`, `.offset`, `.mode`, `.length` and `.skip`. Raises ValueError."""
+        """Tables from int32 tensors `prefix.cdf`, `.offset`, `.mode`, `.length`, `.skip`. Raises
+        ValueError."""
         names = ("cdf", "offset", "mode", "length", "skip")
         missing = [name for name in names if f"{prefix}.{name}" not in tensors]
         if missing:
@@ -101,19 +114,26 @@ class CdfTables:
         return {f"{prefix}.{name}": torch.from_numpy(array.copy()) for name, array in arrays.items()}
 
     def counts(self, table: int) -> np.ndarray:
-        """Counts of one table's bins, int32 (length[table]), in coding order: bin 0 is the mode, the last the escape."""
+        """Counts of one table's bins, int32 (length[table]): bin 0 is the mode's, the last the escape's."""
         return np.diff(self.cdf[table, : self.length[table] + 1])
 
-    def model(self, table: int) -> Any:
-        """The coder's model of one table, made at its first use; its 24-bit frequencies are 256 x the counts."""
-        if self._models[table] is None:
-            self._models[table] = constriction.stream.model.Categorical(
-                self.counts(table) / TOTAL, perfect=True
-            )
-        return self._models[table]
+    def lookup(self, table: int) -> Lookup:
+        """One table in the coder's form, made at its first use."""
+        known = self._lookups[table]
+        if known is None:
+            known = self._lookups[table] = self._make_lookup(table)
+        return known
+
+    def _make_lookup(self, table: int) -> Lookup:
+        model = constriction.stream.model.Categorical(self.counts(table) / TOTAL, perfect=True)
+        first, regular = int(self.offset[table]), int(self.length[table]) - 1
+        shift = int(self.mode[table]) - first
+        symbols = np.append(np.roll(np.arange(first, first + regular), -shift), ESCAPED).astype(np.int32)
+        bins = np.append(ESCAPED, np.append(np.roll(np.arange(regular), shift), ESCAPED)).astype(np.int32)
+        return Lookup(model, first - 1, bins, symbols)
 
     def bits(self, symbols: np.ndarray, table_index: np.ndarray) -> np.ndarray:
-        """Ideal cost of each symbol, float64 in the arrays' common shape, escapes and skipped symbols included."""
+        """Ideal cost of each symbol, float64 in the arrays' common shape; escapes in full, skipped 0."""
         symbols, index = np.broadcast_arrays(np.asarray(symbols, np.int64), np.asarray(table_index, np.int64))
         regular = self.length[index] - 1
         inside = (symbols >= self.offset[index]) & (symbols < self.offset[index] + regular)
@@ -126,13 +146,13 @@ class CdfTables:
 
 
 def escape_code(symbols: np.ndarray, offset: np.ndarray, regular: np.ndarray) -> np.ndarray:
-    """Numbers symbols outside `offset .. offset + regular - 1` 0, 1, 2 ...: even above the table, odd below it."""
+    """Number the symbols outside `offset .. offset + regular - 1`: 0, 2, 4 .. above, 1, 3, 5 .. below."""
     above = symbols - (offset + regular)
     return np.where(above >= 0, 2 * above, 2 * (offset - 1 - symbols) + 1)
 
 
 def quantise(pmf: np.ndarray) -> np.ndarray:
-    """Counts, int64, at least 1 each and 65536 together, close to a float64 pmf (n) of sum 1. For export time."""
+    """Counts, int64 (n), at least 1 each and 65536 together, close to a float64 pmf (n). For export time."""
     ideal = np.asarray(pmf, np.float64) / np.sum(pmf) * TOTAL
     if ideal.ndim != 1 or not 2 <= len(ideal) <= MAX_LENGTH or not np.all(ideal >= 0):
         raise ValueError(f"a pmf has 2 to {MAX_LENGTH} probabilities, not negative, got shape {ideal.shape}")
@@ -165,7 +185,8 @@ def gaussian_tables(*, skip: int = SKIPPED_SCALES) -> CdfTables:
 
 
 def factorized_tables(pmfs: Sequence[np.ndarray], offsets: Sequence[int]) -> CdfTables:
-    """A table per channel, for hyper-latents: `pmfs[c]` holds the probabilities of `offsets[c], offsets[c] + 1, ...`.
+    """A table per channel, for hyper-latents: `pmfs[c]` are the probabilities of `offsets[c], offsets[c] + 1
+    ..`.
 
     Symbols rarer than half a count are cut off at both ends; what is missing to 1 becomes the escape's.
     """
