@@ -38,6 +38,12 @@ WEIGHTS: dict[str, WeightsFile] = {
         "MIT",
         "DISTS alpha and beta (Ding et al. 2020)",
     ),
+    "normal-quantiles-1": WeightsFile(
+        "normal-quantiles-1.safetensors",
+        "7f2056a0f3f8e95c6ed68e32886976293dce79e9d27fb7b663bd4c6ee1f3697f",
+        "MIT",
+        "upper half of the 2^16 normal quantiles that all noise is drawn from, computed by this project",
+    ),
 }
 
 
