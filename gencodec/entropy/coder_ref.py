@@ -1,11 +1,13 @@
 """The reference twin of `coder`: the same bytes, one symbol after the other, in plain integers.
 
-docs/entropy.md describes the format in words, this file in the fewest lines; tests hold `coder` to it bit for bit. It
-is some hundred times slower, and nothing but tests calls it. Every probability is an interval (start, size) of the
-24-bit numbers; a symbol is coded by its interval and found again by any number in it.
+docs/entropy.md describes the format in words, this file in the fewest lines; tests hold `coder` to it bit by
+bit. It is some hundred times slower, and only tests call it. Every probability is an interval (start, size) of
+the 24-bit numbers; a symbol is coded by its interval and found again by any number in it.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 
@@ -128,10 +130,8 @@ class SymbolDecoderRef:
     def get_counts(self, count: int, counts: np.ndarray) -> np.ndarray:
         """The next values under given counts."""
         rows = np.broadcast_to(counts, (count, counts.shape[-1])).astype(int)
-        edges = [np.append(0, np.cumsum(256 * row)).tolist() for row in rows]
-        return np.array(
-            [self._find([(a, b - a) for a, b in zip(row, row[1:], strict=False)]) for row in edges], np.int32
-        )
+        edges = [[0, *np.cumsum(256 * row).tolist()] for row in rows]
+        return np.array([self._find([(a, b - a) for a, b in pairwise(row)]) for row in edges], np.int32)
 
     def get_uniform(self, sizes: np.ndarray) -> np.ndarray:
         """The next values, equally probable."""

@@ -41,7 +41,7 @@ SKIPPED_SCALES = 4
 
 
 class Lookup(NamedTuple):
-    """One table as the coder uses it: `bins[clip(symbol - low)]` is a symbol's bin, `symbols[bin]` a bin's."""
+    """One table, ready for use: `bins[clip(symbol - low)]` is a symbol's bin; `symbols[bin]` undoes it."""
 
     model: Any  # constriction's, of 24-bit frequencies: 256 x the counts
     low: int  # offset - 1
