@@ -307,6 +307,15 @@ class TestFlags:
             np.testing.assert_array_equal(flags.get_adaptive(decoder, 30, flags.AdaptiveCounts(5)), sent[3])
             decoder.finish()
 
+    def test_nothing_to_tell(self):
+        encoder, none = SymbolEncoder(), np.zeros(0, int)
+        flags.put_bits(encoder, none)
+        flags.put_integers(encoder, none, 9)
+        flags.put_adaptive(encoder, none, flags.AdaptiveCounts(3))
+        decoder = SymbolDecoder(encoder.finish())
+        assert len(flags.get_bits(decoder, 0)) == len(flags.get_integers(decoder, 0, 9)) == 0
+        assert len(flags.get_adaptive(decoder, 0, flags.AdaptiveCounts(3))) == 0
+
     def test_rare_events_are_cheap(self):
         events = np.arange(2000) % 100 == 99
         encoder = SymbolEncoder()

@@ -57,7 +57,7 @@ class SymbolEncoder:
 
     def put_counts(self, values: np.ndarray, counts: np.ndarray) -> None:
         """Add values (n) in 0..k-1 under counts of sum 65536, each at least 1, (k) or a row each (n, k)."""
-        values = np.ascontiguousarray(values, np.int32)
+        values = np.array(values, np.int32)
         counts = check_counts(counts)
         if values.ndim != 1 or (len(values) and not 0 <= values.min() <= values.max() < counts.shape[-1]):
             raise ValueError(f"values are 0..{counts.shape[-1] - 1} in one dimension")
@@ -70,7 +70,7 @@ class SymbolEncoder:
 
     def put_uniform(self, values: np.ndarray, sizes: np.ndarray) -> None:
         """Add equally probable values, each in 0..size-1 of its own size, 2..65536; two arrays (n)."""
-        values, sizes = np.ascontiguousarray(values, np.int32), check_sizes(sizes)
+        values, sizes = np.array(values, np.int32), check_sizes(sizes).copy()
         if values.shape != sizes.shape or np.any((values < 0) | (values >= sizes)):
             raise ValueError(f"one value a size, from 0 to size - 1, got {values} and {sizes}")
         if len(values):
@@ -214,14 +214,15 @@ def _group(table_index: np.ndarray, tables: CdfTables) -> tuple[np.ndarray, list
     if len(index) and not 0 <= index.min() <= index.max() < tables.num_tables:
         raise ValueError(f"table indices are 0..{tables.num_tables - 1}, got {index.min()}..{index.max()}")
     keys: np.ndarray = index.astype(np.uint8 if tables.num_tables <= 256 else np.uint16, copy=False)
-    coded = np.flatnonzero(keys >= tables.skip) if tables.skip else np.arange(len(keys))
-    keys = keys[coded]
-    positions = coded[np.argsort(~keys, kind="stable")]
+    coded = np.flatnonzero(keys >= tables.skip) if tables.skip else None
+    if coded is not None:
+        keys = keys[coded]
+    positions = np.argsort(~keys, kind="stable")
     counts = np.bincount(keys, minlength=tables.num_tables)[::-1]
     stops = np.cumsum(counts)
     used = np.flatnonzero(counts)
     groups = [(tables.num_tables - 1 - int(i), int(stops[i] - counts[i]), int(stops[i])) for i in used]
-    return positions, groups
+    return (positions if coded is None else coded[positions]), groups
 
 
 def _edges(outside: np.ndarray, groups: list[Group], tables: CdfTables) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """The reference twin of `coder`: the same bytes, one symbol after the other, in plain integers.
 
-docs/entropy.md describes the format in words, this file in the fewest lines; tests hold `coder` to it bit by
-bit. It is some hundred times slower, and only tests call it. Every probability is an interval (start, size) of
+docs/entropy.md describes the format in words, this file in the fewest lines; tests hold `coder` to
+it. It is some hundred times slower, and only tests call it. Every probability is an interval (start, size) of
 the 24-bit numbers; a symbol is coded by its interval and found again by any number in it.
 """
 

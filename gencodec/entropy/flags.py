@@ -1,8 +1,8 @@
 """What an encoder decided, told in the packet: events, choices and small integers, through the same coder.
 
-Each `put_*` has its `get_*`, called at the same place of the packet with the same arguments. Fixed
-probabilities where they are known; `AdaptiveCounts` where the packet itself shows how frequent a value is. All
-of it is integer arithmetic.
+Each `put_*` has its `get_*`, called at the same place of the packet with the same arguments. Probabilities
+are fixed where they are known; where the packet shows how frequent a value is, `AdaptiveCounts` follows it.
+All of it is integer arithmetic.
 """
 
 from __future__ import annotations

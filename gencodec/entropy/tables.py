@@ -94,8 +94,7 @@ class CdfTables:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str) -> Self:
-        """Tables from int32 tensors `prefix.cdf`, `.offset`, `.mode`, `.length`, `.skip`. Raises
-        ValueError."""
+        """Tables from the tensors that `to_tensors` makes. Raises ValueError for others."""
         names = ("cdf", "offset", "mode", "length", "skip")
         missing = [name for name in names if f"{prefix}.{name}" not in tensors]
         if missing:
@@ -106,7 +105,7 @@ class CdfTables:
         return cls(cdf, offset, mode, length, int(skip[0]))
 
     def to_tensors(self, prefix: str) -> dict[str, Tensor]:
-        """The int32 tensors from which `from_tensors` makes these tables."""
+        """These tables as int32 tensors: `prefix.cdf`, `.offset`, `.mode`, `.length` and `.skip`."""
         import torch
 
         arrays = {"cdf": self.cdf, "offset": self.offset, "mode": self.mode, "length": self.length}
@@ -185,8 +184,7 @@ def gaussian_tables(*, skip: int = SKIPPED_SCALES) -> CdfTables:
 
 
 def factorized_tables(pmfs: Sequence[np.ndarray], offsets: Sequence[int]) -> CdfTables:
-    """A table per channel, for hyper-latents: `pmfs[c]` are the probabilities of `offsets[c], offsets[c] + 1
-    ..`.
+    """A table per channel, for hyper-latents: `pmfs[c]` are the probabilities of `offsets[c]` and upwards.
 
     Symbols rarer than half a count are cut off at both ends; what is missing to 1 becomes the escape's.
     """
