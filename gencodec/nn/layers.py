@@ -18,7 +18,6 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = conv3x3(channels, channels)
         self.conv2 = conv3x3(channels, channels)
-        nn.init.normal_(self.conv2.weight, std=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,C,H,W) -> the same shape."""
@@ -35,6 +34,18 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B,C,H,W) -> (B,out_channels,2H,2W)."""
         return F.pixel_shuffle(self.conv(x), 2)
+
+
+def init_unit(module: nn.Module) -> None:
+    """Initialise so that deviations are kept from layer to layer and residual blocks begin close to the identity."""
+    for m in module.modules():
+        if isinstance(m, nn.Conv2d):
+            nn.init.kaiming_normal_(m.weight, nonlinearity="linear")
+            if m.bias is not None:
+                nn.init.zeros_(m.bias)
+    for m in module.modules():
+        if isinstance(m, ResidualBlock):
+            m.conv2.weight.data.mul_(0.1)
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

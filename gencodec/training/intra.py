@@ -30,12 +30,13 @@ class Recipe:
 
     lambda_min: float = 0.35
     lambda_max: float = 10.0
+    annealing: float = 8.0  # how much larger lambda is at the start
     l1: float = 3.0
     gradient: float = 4.0  # warm phase only
     lpips: float = 1.0
     adversarial: float = 0.02
-    perceptual_from: float = 0.2
-    exact_from: float = 0.45
+    perceptual_from: float = 0.15
+    exact_from: float = 0.4
     adversarial_from: float = 0.75
     learning_rate: float = 8e-4
     batch: int = 8
@@ -75,7 +76,7 @@ class IntraTask:
             out = self.model(x, quality)
         terms = self._terms(x, out.x_hat.float(), phase)
         rate = (out.latents.y_bits + out.latents.z_bits) / (x.shape[-1] * x.shape[-2])  # (B,) bpp
-        root = self._lambda(quality).sqrt()
+        root = (self._lambda(quality) * self._annealing(progress)).sqrt()
         loss = (rate / root + root * sum(terms.values())).mean()
         self._update(loss)
         if phase == "adversarial":
@@ -110,6 +111,11 @@ class IntraTask:
         self.exact = bool(state["exact"])
         for layer in exact_layers(self.model):
             layer.exact = self.exact
+
+    def _annealing(self, progress: float) -> float:
+        """Factor on lambda: training begins at a high rate, so that no channel dies, and comes down while warm."""
+        share = min(1.0, progress / self.recipe.perceptual_from)
+        return self.recipe.annealing ** (1 - share)
 
     def _lambda(self, quality: Tensor) -> Tensor:
         r = self.recipe

@@ -1,0 +1,165 @@
+"""The shared latent coder: what goes in comes out, at the size that was estimated, and never by luck."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gencodec.codec import CorruptStream, InexactDevice
+from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
+from gencodec.entropy.latents import Z_BANDS, LatentCoder
+from gencodec.entropy.model import LatentModel, gaussian_bits, index_to_scale
+from gencodec.entropy.prior import first_half
+from gencodec.entropy.tables import factorized_tables, gaussian_tables
+from gencodec.nn.exact import convert
+from gencodec.nn.exact_io import export_exact
+from gencodec.nn.state import freeze_tables
+
+CPU = torch.device("cpu")
+C, CZ = 8, 6
+
+
+def make_model(seed=0, extra=0):
+    torch.manual_seed(seed)
+    model = LatentModel(C, CZ, width=16, context=24, extra_channels=extra)
+    for table, _ in model.prior.tables():
+        nn.init.normal_(table.anchors)
+    model.hyper_analysis.rest[-1].weight.data.mul_(8)
+    convert(model.prior)
+    return model.eval()
+
+
+def weights_of(model):
+    pmf = np.exp(-np.abs(np.arange(-16, 17)) / 3)
+    z_tables = factorized_tables([pmf / pmf.sum()] * (Z_BANDS * CZ), [-16] * (Z_BANDS * CZ))
+    tensors = export_exact(model.prior, model.prior.tables(), "latents.prior.")
+    return tensors | gaussian_tables().to_tensors("latents.y_tables") | z_tables.to_tensors("latents.z_tables")
+
+
+def make_coder(seed=0, extra=0, tensors=None):
+    model = make_model(seed, extra)
+    fresh = LatentModel(C, CZ, width=16, context=24, extra_channels=extra)
+    fresh.hyper_analysis.load_state_dict(model.hyper_analysis.state_dict())
+    for module in fresh.hyper_analysis.modules():
+        if hasattr(module, "anchors"):
+            module.rows.copy_(module.table().detach())
+    freeze_tables(fresh.hyper_analysis)
+    return LatentCoder.load(fresh, tensors if tensors is not None else weights_of(model))
+
+
+def code(coder, y, quality, extra=None):
+    encoder = SymbolEncoder()
+    coded = coder.encode(encoder, y, quality, extra)
+    return coded, encoder.finish()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (16, 28)])
+@pytest.mark.parametrize("quality", [0, 20, 63])
+def test_round_trip(size, quality):
+    coder = make_coder()
+    y = torch.randn(1, C, *size) * 2.0 ** (quality / 16)
+    coded, payload = code(coder, y, quality)
+    decoder = SymbolDecoder(payload)
+    back = coder.decode(decoder, size, quality, CPU)
+    decoder.finish()
+    assert torch.equal(back.y_hat, coded.y_hat)
+    assert all(np.array_equal(a, b) for a, b in zip(back.symbols, coded.symbols, strict=True))
+    assert [s.dtype for s in back.symbols] == [np.dtype(np.int32)] * 3
+    assert sum(s.size for s in back.symbols[1:]) == C * size[0] * size[1]
+
+
+def test_y_hat_is_near_y():
+    coder = make_coder()
+    y = torch.randn(1, C, 8, 8) * 3
+    coded, _ = code(coder, y, 30)
+    coded_places = torch.from_numpy(np.abs(coded.y_hat.numpy() - y.numpy()))
+    assert coded_places.median() <= 0.5  # but for the places that are zero by definition
+
+
+def test_huge_latents_escape_and_come_back():
+    coder = make_coder()
+    y = torch.randn(1, C, 4, 4)
+    y[0, 0, 0, 0], y[0, 3, 2, 1] = 1e9, -3000
+    coded, payload = code(coder, y, 10)
+    assert torch.equal(coder.decode(SymbolDecoder(payload), (4, 4), 10, CPU).y_hat, coded.y_hat)
+
+
+def test_integer_context_of_earlier_frames_takes_part():
+    coder = make_coder(extra=3)
+    y, extra = torch.randn(1, C, 6, 7) * 2, torch.randint(-16, 17, (1, 3, 6, 7)).float()
+    coded, payload = code(coder, y, 40, extra)
+    assert torch.equal(coder.decode(SymbolDecoder(payload), (6, 7), 40, CPU, extra).y_hat, coded.y_hat)
+    with pytest.raises(CorruptStream):
+        decoder = SymbolDecoder(payload)
+        coder.decode(decoder, (6, 7), 40, CPU, extra.roll(1, 3))
+        decoder.finish()
+
+
+def test_estimated_and_real_size_agree():
+    model = make_model()
+    for head in (model.prior.first_out, model.prior.second_out):
+        nn.init.zeros_(head.weight)  # mean 0 and one scale, known below: latents that fit their tables
+    coder = make_coder(tensors=weights_of(model))
+    for quality, index in ((0, 20), (24, 34), (48, 41)):
+        y = torch.randn(1, C, 32, 40) * index_to_scale(torch.tensor(float(index)))
+        coded, payload = code(coder, y, quality)
+        z, first, second = coded.symbols
+        z_bits = coder.z_tables.bits(z, coder._z_index(z.shape, quality)).sum()
+        with torch.no_grad():
+            estimate = model(y, torch.tensor([quality])).y_bits.item() + z_bits
+        assert abs(8 * len(payload) - estimate) <= 0.01 * estimate + 64
+
+
+def test_one_altered_table_entry_is_noticed():
+    tensors = weights_of(make_model())
+    y = torch.randn(1, C, 8, 8) * 3
+    coded, payload = code(make_coder(), y, 32)
+    altered = {k: v.clone() for k, v in tensors.items()}
+    altered["latents.z_tables.cdf"][4 * CZ, 1] += 1
+    decoder = SymbolDecoder(payload)
+    coder = make_coder(tensors=altered)
+    try:
+        back = coder.decode(decoder, (8, 8), 32, CPU)
+    except CorruptStream:
+        return
+    assert any(not np.array_equal(a, b) for a, b in zip(back.symbols, coded.symbols, strict=True))
+
+
+def test_one_altered_weight_changes_the_fingerprint_and_is_refused():
+    coder = make_coder()
+    recorded = coder.fingerprint(CPU)
+    coder.self_test(CPU, recorded)
+    tensors = weights_of(make_model())
+    tensors["latents.prior.second_out.weight"][0, 0, 0, 0] += 1
+    with pytest.raises(InexactDevice, match="--device cpu"):
+        make_coder(tensors=tensors).self_test(CPU, recorded)
+
+
+def test_the_two_halves_are_disjoint_and_meet_every_place():
+    mask = first_half(6, 5, 4)[0]
+    assert mask.any(0).all() and (~mask).any(0).all()
+    assert torch.equal(mask[0], ~mask[-1])
+
+
+def test_likelihood_equals_compressai():
+    entropy_models = pytest.importorskip("compressai.entropy_models")
+    conditional = entropy_models.GaussianConditional(None, scale_bound=0.11, tail_mass=1e-9)
+    torch.manual_seed(0)
+    values, scale = torch.randn(4, 8, 6, 6) * 6, torch.rand(4, 8, 6, 6) * 8 + 0.11
+    expected = -torch.log2(conditional._likelihood(values, scale))
+    ours = gaussian_bits(values, scale)
+    sure = expected < 14  # float32 differences of the normal's tail are coarse beyond
+    assert torch.allclose(ours[sure], expected[sure], atol=1e-2)
+
+
+def test_tables_equal_compressais_gaussians():
+    entropy_models = pytest.importorskip("compressai.entropy_models")
+    scales = index_to_scale(torch.arange(64.0))
+    conditional = entropy_models.GaussianConditional(None)
+    conditional.update_scale_table(scales)
+    tables = gaussian_tables()
+    for i in (10, 32, 63):
+        counts = tables.counts(i)
+        reach = int(conditional._offset[i].abs())
+        theirs = np.diff(conditional._quantized_cdf[i].numpy())[reach] / 65536
+        assert abs(counts[0] / 65536 - theirs) < 2e-4
