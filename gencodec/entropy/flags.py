@@ -31,8 +31,8 @@ class Decoder(Protocol):
 class AdaptiveCounts:
     """Counts of `size` values (2..256) that follow what was coded; a new one starts every packet.
 
-    Every value begins with frequency 1 and gains 2 when it occurs; at a sum above 1024 all are halved, rounded
-    up, so that about the last 500 events matter.
+    Every value begins with frequency 1 and gains 2 when it occurs; at a sum above 1024 all are halved,
+    rounded up, so that about the last 500 events matter.
     """
 
     GAIN, LIMIT = 2, 1024
