@@ -70,17 +70,17 @@ class FileSource:
         timing = self.timing
         if timing.num_frames is not None:
             stop = timing.num_frames if stop is None else min(stop, timing.num_frames)
+        index = start
         with self._open() as (container, stream):
-            index = start
             try:
                 for frame in self._decode_from(start, container, stream):
-                    if stop is not None and index >= stop:
-                        return
                     yield self._checked(frame, stream)
                     index += 1
+                    if index == stop:  # before the next is decoded
+                        return
             except av.error.FFmpegError as error:
                 raise UnreadableInput(self._damaged()) from error
-        if stop is not None and timing.num_frames is not None and index < stop:
+        if timing.num_frames is not None:
             raise UnreadableInput(self._damaged())
 
     def close(self) -> None:
@@ -149,6 +149,7 @@ class FileSource:
             if not streams or streams[0].codec_context is None:
                 raise UnreadableInput(f"{self.name} has no video stream that can be decoded: check the file")
             streams[0].thread_type = "AUTO"
+            streams[0].codec_context.options = {"err_detect": "explode"}  # rather than pictures made up
             yield container, streams[0]
 
     def _damaged(self) -> str:

@@ -18,7 +18,9 @@ import numpy as np
 from .codec import UnreadableInput
 
 _MAX_JITTER = 0.125  # frames
-_MAX_DENOMINATOR = 1001  # of a rate measured from the timestamps: 24000/1001 must come out
+_COMMON_RATES = [Fraction(n) for n in (24, 25, 30, 48, 50, 60, 100, 120)] + [
+    Fraction(n * 1000, 1001) for n in (24, 30, 48, 60, 120)
+]
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,10 @@ def read_timing(container: Any, stream: Any, name: str) -> Timing:
     _check_whole(container, stream, pts, num_packets, name)
     _some(len(pts), name)
     times = [t for t in pts if t is not None]
-    if len(times) < len(pts):
-        is_avi = container.format.name == "avi"  # a fixed rate, and a packet is a frame
+    is_avi = (
+        container.format.name == "avi"
+    )  # a fixed rate, a packet a frame, and no times for reordered frames
+    if len(times) < len(pts) or (is_avi and stream.codec_context.has_b_frames):
         return Timing(stream.guessed_rate or Fraction(25), time_base, None, len(pts) if is_avi else None)
     times.sort()
     return Timing(_constant_rate(stream, times, time_base, name), time_base, times, len(times))
@@ -81,9 +85,10 @@ def _check_whole(container: Any, stream: Any, pts: list[int | None], num_packets
         raise UnreadableInput(_cut(name))
     promised_seconds = _seconds(stream.metadata.get("DURATION", ""))  # Matroska
     times = [t for t in pts if t is not None]
-    if promised_seconds and times and stream.average_rate:
+    rate = stream.average_rate or stream.guessed_rate
+    if promised_seconds and times and rate:
         missing_seconds = promised_seconds - float(max(times) * stream.time_base)
-        if missing_seconds * stream.average_rate > 1.5:  # the last frame lasts for 1
+        if missing_seconds * rate > 1.5:  # the last frame lasts for 1
             raise UnreadableInput(_cut(name))
 
 
@@ -108,9 +113,11 @@ def _seconds(text: str) -> float:
 
 def _constant_rate(stream: Any, times: list[int], time_base: Fraction, name: str) -> Fraction:
     rates = [stream.guessed_rate, stream.average_rate, stream.base_rate]
-    if times[-1] > times[0]:
-        measured = Fraction(len(times) - 1, times[-1] - times[0]) / time_base
-        rates += [measured.limit_denominator(_MAX_DENOMINATOR), measured.limit_denominator(10**6)]
+    rest = times[1:] if len(times) > 2 else times  # the first may be late
+    if rest[-1] > rest[0]:
+        measured = Fraction(len(rest) - 1, rest[-1] - rest[0]) / time_base
+        rates += sorted(_COMMON_RATES, key=lambda rate: abs(rate - measured))
+        rates += [measured.limit_denominator(1001), measured.limit_denominator(10**6)]
     for rate in rates:
         if rate and is_constant(times, time_base, rate):
             return Fraction(rate)
