@@ -1,8 +1,8 @@
-"""Make the table of normal quantiles that all noise is drawn from: python benchmarks/make_normal_table.py OUTPUT.
+"""Make the normal quantiles that all noise is drawn from: python benchmarks/make_normal_table.py OUTPUT.
 
-The upper half of 2^16 quantiles, at (i + 1/2) / 2^16 for i = 2^15 .. 2^16-1, from 40-digit arithmetic, rounded to
-float32. The SHA-256 that is printed belongs in the table of gencodec/weights.py. Never change a released table: make
-another beside it, or streams decode to other frames.
+The upper half of 2^16 quantiles, at (i + 1/2) / 2^16 for i = 2^15 .. 2^16-1, from 40-digit arithmetic,
+rounded to float32. The SHA-256 that is printed belongs in the table of gencodec/weights.py. Never change a
+released table: make another beside it, or streams decode to other frames.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ SIZE = 2**16
 
 def main() -> None:
     """Compute, write, print the hash."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("output", type=Path)
     args = parser.parse_args()
     mpmath.mp.dps = 40
