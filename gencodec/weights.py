@@ -1,13 +1,22 @@
-"""The table of weights files; finding, verifying (SHA-256) and loading them. Safetensors only, nothing is unpickled."""
+"""The table of weights files; finding, verifying (SHA-256) and loading them. Safetensors, never a pickle.
+
+The one exception is `import_foreign`, which reads other projects' .pt and .pth files by torch's restricted
+reader.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import math
+import os
+import pickle
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gencodec.codec import WeightsMissing
+from gencodec.codec import Weights, WeightsMissing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +57,7 @@ WEIGHTS: dict[str, WeightsFile] = {
 
 
 def load_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors and the metadata of a .safetensors file. Raises WeightsMissing where it cannot be read."""
+    """Return the tensors and the metadata of a .safetensors file. Raises WeightsMissing."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -61,13 +70,156 @@ def load_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def load_named(name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors and metadata of a file of the table. Raises WeightsMissing if it is absent or altered."""
-    entry = WEIGHTS[name]
-    path = ZOO / entry.filename
+    """Return tensors and metadata of a file of the table. Raises WeightsMissing if absent or altered."""
+    if problem := problem_with(name):
+        raise WeightsMissing(problem)
+    return load_file(ZOO / WEIGHTS[name].filename)
+
+
+def problem_with(name: str) -> str:
+    """Return what is wrong with a file of the table; an empty string if it is there and unaltered."""
+    path = ZOO / WEIGHTS[name].filename
     if not path.exists():
-        raise WeightsMissing(f"weights {name!r} are not at {path}; reinstall gencodec")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
+        return f"weights {name!r} are not at {path}; reinstall gencodec"
+    if file_digest(path).hex() != WEIGHTS[name].sha256:
+        return f"weights {name!r} at {path} do not have the recorded SHA-256; reinstall gencodec"
+    return ""
+
+
+def file_digest(path: str | Path) -> bytes:
+    """Return the SHA-256 of a file. Raises WeightsMissing where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as f:
+            while block := f.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
         raise WeightsMissing(
-            f"weights {name!r} at {path} do not have the recorded SHA-256; reinstall gencodec"
+            f"cannot read weights {path}: {error.strerror}; give a file or folder that is there"
+        ) from error
+    return digest.digest()
+
+
+# ---- sets: the files that one codec loads together ---------------------------------------------------------
+
+
+def id_of(digests: Sequence[bytes]) -> int:
+    """Return a set's id: first 4 bytes, little-endian, of the SHA-256 over its files' SHA-256s in order."""
+    return int.from_bytes(hashlib.sha256(b"".join(digests)).digest()[:4], "little")
+
+
+def set_id(names: Sequence[str]) -> int:
+    """Return the id of a set of the table without reading a file. Raises WeightsMissing for other names."""
+    if unknown := [name for name in names if name not in WEIGHTS]:
+        raise WeightsMissing(
+            f"weights {unknown[0]!r} are not in this version; install the release that has them"
         )
-    return load_file(path)
+    return id_of([bytes.fromhex(WEIGHTS[name].sha256) for name in names])
+
+
+def load_set(names: Sequence[str], preset: str, *, path: str | Path | None = None) -> Weights:
+    """Load the set `names` of the table, or the files at `path` in its place.
+
+    `path` is a .safetensors file for a set of one, else a folder with files of the table's names. A file's
+    role is its name up to the first hyphen: "intra" for "intra-tiny-1". Raises WeightsMissing.
+    """
+    loaded = {}
+    digests = []
+    for name, file in zip(names, files_of(names, path), strict=True):
+        digests.append(file_digest(file))
+        if path is None and digests[-1].hex() != WEIGHTS[name].sha256:
+            raise WeightsMissing(problem_with(name))
+        loaded[name.partition("-")[0]] = load_file(file)
+    tensors = {role: tensors for role, (tensors, _) in loaded.items()}
+    return Weights(
+        preset, tensors, {role: metadata for role, (_, metadata) in loaded.items()}, id_of(digests)
+    )
+
+
+def files_of(names: Sequence[str], path: str | Path | None = None) -> list[Path]:
+    """Return where the files of a set are, or would be in place of the table's. Raises WeightsMissing."""
+    set_id(names)
+    if path is None:
+        for name in names:
+            if not (ZOO / WEIGHTS[name].filename).exists():
+                raise WeightsMissing(problem_with(name))
+        return [ZOO / WEIGHTS[name].filename for name in names]
+    path = Path(path)
+    if path.is_dir():
+        return [path / WEIGHTS[name].filename for name in names]
+    if len(names) != 1:
+        files = ", ".join(WEIGHTS[name].filename for name in names) or "none"
+        raise WeightsMissing(f"{path} is one file; this method wants a folder with {files}")
+    return [path]
+
+
+def choose_set(
+    sets: Sequence[Sequence[str]], wanted: int, preset: str, *, path: str | Path | None = None
+) -> Weights:
+    """Load the one of `sets` that has the id `wanted`. Raises WeightsMissing with the ids that there are."""
+    there = []
+    for names in sets:
+        if path is None:
+            found = set_id(names)
+        else:
+            found = id_of([file_digest(file) for file in files_of(names, path)])
+        if found == wanted:
+            return load_set(names, preset, path=path)
+        there.append(f"{found:08x} ({', '.join(names) if path is None else path})")
+    raise WeightsMissing(
+        f"the stream needs {preset} weights {wanted:08x}, here is {'; '.join(there) or 'none'}; "
+        "install the release that made it, or give its weights with --weights"
+    )
+
+
+def parameter_count(name: str) -> int:
+    """Return how many numbers a file of the table holds, from its head alone; 0 where it is absent."""
+    try:
+        with open(ZOO / WEIGHTS[name].filename, "rb") as f:
+            size = int.from_bytes(f.read(8), "little")
+            head = json.loads(f.read(min(size, 1 << 24)))
+    except (OSError, ValueError):
+        return 0
+    return sum(math.prod(entry["shape"]) for key, entry in head.items() if key != "__metadata__")
+
+
+# ---- other projects' files ---------------------------------------------------------------------------------
+
+
+def import_foreign(source: str | Path, target: str | Path) -> int:
+    """Write the tensors of a .pt or .pth file as .safetensors and return their number.
+
+    Only tensors and plain containers are read: a file that would run code is refused with WeightsMissing.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    try:
+        loaded = torch.load(source, map_location="cpu", weights_only=True)  # noqa: TID251
+    except FileNotFoundError:
+        raise WeightsMissing(f"no weights at {source}") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsMissing(f"{source} holds more than tensors, or is damaged: {reason[:200]}") from error
+    tensors = {name: tensor.detach().contiguous().clone() for name, tensor in _flatten(loaded)}
+    if not tensors:
+        raise WeightsMissing(f"{source} holds no tensors")
+    part = Path(target).with_name(f".{Path(target).name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, part, metadata={"source": Path(source).name})
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return len(tensors)
+
+
+def _flatten(value: object, prefix: str = "") -> list[tuple[str, Tensor]]:
+    """Return the tensors in nested mappings by their joined names; other values are left out."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return [(prefix or "tensor", value)]
+    if not isinstance(value, Mapping):
+        return []
+    pairs = ((f"{prefix}.{key}" if prefix else str(key), item) for key, item in value.items())
+    return [found for name, item in pairs for found in _flatten(item, name)]

@@ -1,0 +1,338 @@
+"""The one-call functions: `create` a codec, `encode` to a .gcv file, `decode` one.
+
+source ─► open_video ─► Codec.encode ─► Writer ─► .gcv ─► Reader ─► Codec.decode ─► DecodedVideo ─► save
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+from gencodec import registry, wire
+from gencodec import weights as weights_table
+from gencodec.atomic import replacing
+from gencodec.codec import Codec, CorruptStream, UnreadableInput, UnsupportedStream, VideoInfo, WeightsMissing
+from gencodec.container import Reader, Writer
+from gencodec.rate import from_arguments
+from gencodec.results import CodingResult, Tally
+from gencodec.video import open_video, write_video
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor
+
+    from gencodec.codec import Weights
+
+Preset = Literal["tiny", "paper"]
+Progress = Callable[[int, "int | None"], None]  # frames done, frames in all if known
+
+
+def create(
+    method: str,
+    *,
+    preset: Preset = "tiny",
+    device: str = "auto",
+    weights: str | Path | None = None,
+    **options: object,
+) -> Codec:
+    """Return the codec of a method, ready to encode.
+
+    `device` is auto, cpu or cuda; `weights` a file or folder to use in place of the shipped ones; `options`
+    are the method's own. Raises ValueError for a wrong argument, WeightsMissing where weights are absent or
+    do not fit.
+    """
+    cls = registry.codec_class(method)
+    if preset not in cls.weight_sets:
+        raise ValueError(f"method {method!r} has no preset {preset!r}; it has {', '.join(cls.weight_sets)}")
+    target = check_device(device)
+    settings = cls.pack_settings(**options)
+    return load(
+        cls, weights_table.load_set(cls.weight_sets[preset][0], preset, path=weights), settings, target
+    )
+
+
+def load(cls: type[Codec], weights: Weights, settings: bytes, device: str) -> Codec:
+    """Build a codec; weights that do not fit its networks are WeightsMissing."""
+    try:
+        return cls.load(weights, settings, device=device)
+    except (ValueError, KeyError) as error:
+        raise WeightsMissing(f"the weights do not fit method {cls.name!r}: {error}") from error
+
+
+def check_device(device: str) -> str:
+    """Return cpu or cuda for auto, cpu, cuda or cuda:N. Raises ValueError for a device that is not here."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise ValueError(f"device is auto, cpu or cuda, got {device!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda was asked for, but torch finds no CUDA device; use cpu")
+    return device
+
+
+# ---- encode ------------------------------------------------------------------------------------------------
+
+
+def encode(  # noqa: PLR0913 - one argument for each thing that one may say
+    source: str | Path | BinaryIO | Tensor | Iterable[Tensor],
+    target: str | Path | BinaryIO,
+    *,
+    codec: Codec,
+    quality: int | None = None,
+    bpp: float | None = None,
+    bitrate: float | None = None,
+    lpips: float | None = None,
+    seed: int = 0,
+    frames: tuple[int, int | None] | None = None,
+    size: tuple[int, int] | None = None,
+    fps: Fraction | int | None = None,
+    max_pixels: int = wire.MAX_PIXELS,
+    on_progress: Progress | None = None,
+) -> CodingResult:
+    """Encode a video to a .gcv file and return its sizes and rates.
+
+    Give exactly one of quality (0..63), bpp, bitrate and lpips. `frames` is a half-open range, `size` (width,
+    height) scales, `fps` is for pictures and tensors. A path gets its file in one piece at the end. Raises
+    UnreadableInput, ValueError, and OSError where the target cannot be written.
+    """
+    rate = from_arguments(quality=quality, bpp=bpp, bitrate=bitrate, lpips=lpips)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 32:
+        raise ValueError(f"a seed is a whole number 0..4294967295, got {seed!r}")
+    out: AbstractContextManager[BinaryIO]
+    out = replacing(target) if isinstance(target, (str, Path)) else nullcontext(target)
+    with out as file, open_video(source, frames=frames, size=size, fps=fps) as video:
+        if problem := wire.size_problem(video.info.width, video.info.height, max_pixels=max_pixels):
+            raise UnreadableInput(problem)
+        start = time.perf_counter()
+        tally = Tally()
+        stored = _header_of(codec, video.info, seed)
+        with Writer(file, stored) as writer:
+            pictures = tally.counted(video, video.info.num_frames, on_progress)
+            info = VideoInfo(stored.width, stored.height, stored.fps, video.info.num_frames)
+            for packet in codec.encode(pictures, info, rate, seed=seed, on_symbols=tally.symbols):
+                writer.write(packet)
+                tally.packet(packet)
+            if writer.num_frames != tally.frames:
+                raise RuntimeError(f"{codec.name} took {tally.frames} frames and coded {writer.num_frames}")
+        return tally.result(codec, stored, writer.bytes_written, time.perf_counter() - start)
+
+
+def _header_of(codec: Codec, video: VideoInfo, seed: int) -> wire.Header:
+    return wire.Header(
+        codec_id=codec.codec_id,
+        version=codec.version,
+        preset=codec.preset,
+        weights_id=codec.weights_id,
+        width=video.width,
+        height=video.height,
+        fps=wire.storable_fps(video.fps),
+        num_frames=None,
+        seed=seed,
+        settings=codec.settings,
+    )
+
+
+# ---- decode ------------------------------------------------------------------------------------------------
+
+
+def decode(
+    source: str | Path | BinaryIO,
+    *,
+    frames: tuple[int, int | None] | None = None,
+    device: str = "auto",
+    partial: bool = False,
+    weights: str | Path | None = None,
+    max_pixels: int = wire.MAX_PIXELS,
+) -> DecodedVideo:
+    """Open a .gcv file and return its frames, to be decoded as they are asked for.
+
+    `frames` is a half-open range; only the GOPs that hold it are read. `partial` takes what is whole of a
+    damaged file. Raises CorruptStream, UnsupportedStream, WeightsMissing, UnreadableInput, ValueError.
+    """
+    stream = Stream(source, partial=partial, max_pixels=max_pixels)
+    with stream.reader() as reader:
+        cls = class_for(reader.header)
+        selection = _check_range(frames, reader.num_frames, partial=partial)
+        target = check_device(device)
+        wanted = cls.weight_sets.get(reader.header.preset, ())
+        loaded = weights_table.choose_set(
+            wanted, reader.header.weights_id, reader.header.preset, path=weights
+        )
+        codec = load(cls, loaded, reader.header.settings, target)
+        return DecodedVideo(stream, codec, reader.header, reader.num_frames, selection)
+
+
+def class_for(header: wire.Header) -> type[Codec]:
+    """Return the class that decodes a header's method and version. Raises UnsupportedStream."""
+    cls = registry.codec_class_by_id(header.codec_id)
+    if header.version != cls.version:
+        age = "newer" if header.version > cls.version else "older"
+        raise UnsupportedStream(
+            f"the stream has version {header.version} of method {cls.name!r}, this gencodec "
+            f"has {cls.version}: install a{'n' if age == 'older' else ''} {age} one"
+        )
+    return cls
+
+
+class Stream:
+    """A .gcv file that can be opened again: a path, or a binary file object, which stays open and in use."""
+
+    def __init__(self, source: str | Path | BinaryIO, *, partial: bool = False, max_pixels: int) -> None:
+        self._source = source
+        self._limits: dict[str, Any] = {"partial": partial, "max_pixels": max_pixels}
+        self.partial = partial
+        self._reader = None if isinstance(source, (str, Path)) else Reader(source, **self._limits)
+
+    @contextmanager
+    def reader(self) -> Iterator[Reader]:
+        """Give a `Reader` at the header's end. A source that cannot seek has only one."""
+        if self._reader is not None:
+            yield self._reader
+            return
+        assert isinstance(self._source, (str, Path))
+        try:
+            file = open(self._source, "rb")  # noqa: SIM115 - reading has other errors
+        except OSError as error:
+            raise UnreadableInput(f"cannot read {self._source}: {error.strerror}") from error
+        with file:
+            yield Reader(file, **self._limits)
+
+
+@dataclass
+class DecodedVideo:
+    """The frames of a .gcv file, uint8 RGB (3, H, W), decoded anew by every iteration; nothing is kept.
+
+    `latents_sha256` and `result` are there once an iteration has reached the end.
+    """
+
+    stream: Stream
+    codec: Codec
+    header: wire.Header
+    num_frames: int | None  # of the file, not of the selection
+    selection: tuple[int, int | None]
+    result: CodingResult | None = None
+    lost_gops: int = 0  # with partial: GOPs of the last iteration that could not be read
+
+    @property
+    def info(self) -> VideoInfo:
+        """Size, rate and number of frames of the selection; None for a number that the file does not say."""
+        start, stop = self.selection
+        stop = self.num_frames if stop is None else stop
+        count = None if stop is None else stop - start
+        return VideoInfo(self.header.width, self.header.height, self.header.fps, count)
+
+    @property
+    def latents_sha256(self) -> str | None:
+        """SHA-256 of all symbols once the whole file was decoded; None before, and for a range of it."""
+        return self.result.latents_sha256 if self.result else None
+
+    def seek(self, frame: int) -> DecodedVideo:
+        """Return the video from `frame` on; decoding begins with the GOP that holds it."""
+        selection = _check_range((frame, self.selection[1]), self.num_frames, partial=self.stream.partial)
+        return DecodedVideo(self.stream, self.codec, self.header, self.num_frames, selection)
+
+    def save(self, target: str | Path | BinaryIO, *, on_progress: Progress | None = None) -> CodingResult:
+        """Write the frames to .mp4, .mkv, .y4m or a folder of PNGs, in one piece at the end."""
+        self.result = None
+        write_video(target, self._frames(on_progress), self.info)
+        assert self.result
+        return self.result
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self._frames(None)
+
+    def _frames(self, on_progress: Progress | None) -> Iterator[Tensor]:
+        start, stop = self.selection
+        tally = Tally()
+        began = time.perf_counter()
+        with self.stream.reader() as reader:
+            if reader.header != self.header:
+                raise CorruptStream("the file was changed after it was opened")
+            numbered = (
+                self._partial_frames(reader, tally)
+                if self.stream.partial
+                else self._all_frames(reader, tally)
+            )
+            wanted = (frame for number, frame in numbered if number >= start)
+            yield from tally.counted(wanted, self.info.num_frames, on_progress)
+            if not tally.frames and self.stream.partial:
+                raise CorruptStream("no frame of the file could be decoded")
+            if stop is not None and not self.stream.partial and tally.frames != stop - start:
+                raise ValueError(f"frames {start}:{stop} were asked for, the file ends before that")
+            seconds = time.perf_counter() - began
+            self.lost_gops = reader.lost_gops
+            is_whole = self.selection == (0, None) and not self.stream.partial
+            size = reader.file_bytes
+            self.result = tally.result(self.codec, self.header, size, seconds, is_whole=is_whole)
+
+    def _all_frames(self, reader: Reader, tally: Tally) -> Iterator[tuple[int, Tensor]]:
+        """Yield (number, frame) from the GOP before the selection on; one call of the codec decodes all."""
+        start, stop = self.selection
+        gops = reader.gops(start, stop)
+        first = next(gops, None)
+        if first is None:
+            return
+        number, due = first.first_frame, first.first_frame
+
+        def packets() -> Iterator[Any]:
+            nonlocal due
+            gop: wire.Gop | None = first
+            while gop:
+                for packet in gop.packets:
+                    due = packet.first_frame + packet.num_frames
+                    tally.packet(packet)
+                    yield packet
+                gop = next(gops, None)
+
+        source = packets()
+        for frame in self._decode(source, tally):
+            yield number, frame
+            number += 1
+            if number == stop:
+                return
+        if next(source, None) is not None or number != due:
+            raise CorruptStream(
+                f"{self.codec.name} gave {number} frames where the stream holds more, or fewer"
+            )
+
+    def _partial_frames(self, reader: Reader, tally: Tally) -> Iterator[tuple[int, Tensor]]:
+        """Yield (number, frame) of every GOP that can be decoded, each by its own call of the codec."""
+        start, stop = self.selection
+        for gop in reader.gops(start, stop):
+            number = gop.first_frame
+            try:
+                for frame in self._decode(gop.packets, tally):
+                    if stop is not None and number >= stop:
+                        return
+                    yield number, frame
+                    number += 1
+            except CorruptStream:
+                reader.lost_gops += 1
+            for packet in gop.packets:
+                tally.packet(packet)
+
+    def _decode(self, packets: Iterable[Any], tally: Tally) -> Iterator[Tensor]:
+        return self.codec.decode(packets, self.header.video, seed=self.header.seed, on_symbols=tally.symbols)
+
+
+def _check_range(
+    frames: tuple[int, int | None] | None, num_frames: int | None, *, partial: bool
+) -> tuple[int, int | None]:
+    """Return a valid half-open range; (0, None) is all. Raises ValueError."""
+    start, stop = frames or (0, None)
+    if start < 0 or (stop is not None and stop <= start):
+        raise ValueError(
+            f"frames A:B are counted from 0 and B is above A, got {start}:{'' if stop is None else stop}"
+        )
+    if num_frames is not None and not partial and max(start + 1, stop or 0) > num_frames:
+        raise ValueError(f"the video has frames 0:{num_frames}, got {start}:{'' if stop is None else stop}")
+    return start, None if stop == num_frames else stop

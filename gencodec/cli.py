@@ -1,0 +1,266 @@
+"""The command line; `main` is the one place where errors become exit codes.
+
+0 done · 1 a bug, or `doctor` found a fault · 2 wrong arguments or output · 3 corrupt or unsupported stream ·
+4 weights missing · 5 input cannot be read · 130 interrupted
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from enum import Enum
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from gencodec import cli_output as output
+from gencodec.wire import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from gencodec.results import CodingResult
+
+DEFAULT_QUALITY = 32
+
+app = typer.Typer(
+    help="Generative video compression.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+weights_app = typer.Typer(help="List, verify or import weights.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(weights_app, name="weights")
+
+
+class Preset(str, Enum):
+    """Sizes of networks."""
+
+    tiny = "tiny"
+    paper = "paper"
+
+
+# typer reads these at run time, on Python 3.10 too
+Text = Optional[str]  # noqa: UP045
+Number = Optional[float]  # noqa: UP045
+File = Optional[Path]  # noqa: UP045
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")]
+Frames = Annotated[Text, typer.Option(metavar="A:B", help="Only frames A up to, not including, B.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+WeightsPath = Annotated[File, typer.Option(help="File or folder in place of the shipped weights.")]
+MaxPixels = Annotated[int, typer.Option(min=1, help="Largest frame, in pixels.")]
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    try:
+        code = typer.main.get_command(app)(standalone_mode=False)
+        if code == 130:  # newer typers turn Ctrl-C into this
+            raise KeyboardInterrupt
+    except SystemExit:
+        raise
+    except BaseException as error:
+        code = output.report(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from gencodec import __version__
+
+        output.put(f"gencodec {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def encode(  # noqa: PLR0913 - the options are the contract
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A video, or a folder of PNGs.")],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT.gcv")],
+    method: Annotated[str, typer.Option(help="See `gencodec methods`.")],
+    quality: Annotated[int | None, typer.Option(help="0 (smallest) to 63; 32 if nothing is given.")] = None,
+    bpp: Annotated[Number, typer.Option(hidden=True)] = None,
+    bitrate: Annotated[Number, typer.Option(hidden=True)] = None,
+    lpips: Annotated[Number, typer.Option(hidden=True)] = None,
+    preset: Annotated[Preset, typer.Option()] = Preset.tiny,
+    weights: WeightsPath = None,
+    device: Device = "auto",
+    seed: Annotated[int, typer.Option(min=0, max=(1 << 32) - 1)] = 0,
+    frames: Frames = None,
+    size: Annotated[Text, typer.Option(metavar="WxH", help="Scale to this size first.")] = None,
+    fps: Annotated[Text, typer.Option(help="Rate of a folder of PNGs: 25, 30000/1001.")] = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    json: Json = False,
+) -> None:
+    """Compress a video into a .gcv file."""
+    from gencodec import api
+    from gencodec.rate import from_arguments
+
+    if quality is None and bpp is None and bitrate is None and lpips is None:
+        quality = DEFAULT_QUALITY
+    selection, scaled, rate = parse_frames(frames), parse_size(size), parse_fps(fps)
+    from_arguments(quality=quality, bpp=bpp, bitrate=bitrate, lpips=lpips)  # before anything is loaded
+    codec = api.create(method, preset=preset.value, device=device, weights=weights)
+    with output.progress("encoding") as on_progress:
+        result = api.encode(
+            source,
+            target,
+            codec=codec,
+            quality=quality,
+            seed=seed,
+            frames=selection,
+            size=scaled,
+            fps=rate,
+            max_pixels=max_pixels,
+            on_progress=on_progress,
+        )
+    show(result, target, as_json=json)
+
+
+@app.command()
+def decode(
+    source: Annotated[Path, typer.Argument(metavar="INPUT.gcv")],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help=".mp4, .mkv, .y4m, or a folder for PNGs.")],
+    frames: Frames = None,
+    device: Device = "auto",
+    weights: WeightsPath = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Take what is whole of a damaged file.")] = False,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    json: Json = False,
+) -> None:
+    """Decode a .gcv file."""
+    from gencodec import api
+
+    selection = parse_frames(frames)
+    video = api.decode(
+        source, frames=selection, device=device, partial=partial, weights=weights, max_pixels=max_pixels
+    )
+    with output.progress("decoding") as on_progress:
+        result = video.save(target, on_progress=on_progress)
+    if video.lost_gops:
+        output.say(f"warning: {video.lost_gops} damaged groups of pictures were left out")
+    show(result, target, as_json=json)
+
+
+@app.command()
+def info(source: Annotated[Path, typer.Argument(metavar="FILE.gcv")], json: Json = False) -> None:
+    """Show a .gcv file's header and where its bytes are."""
+    from gencodec.cli_info import describe, put_lines
+
+    found = describe(source)
+    if json:
+        output.put_json(found)
+    else:
+        put_lines(found)
+
+
+@app.command()
+def methods(json: Json = False) -> None:
+    """List the methods, their presets, weights, licences and papers."""
+    from gencodec.cli_info import list_methods
+
+    list_methods(as_json=json)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the files and clips go.")] = Path("gencodec-demo"),
+    quality: Annotated[int, typer.Option(min=0, max=63)] = DEFAULT_QUALITY,
+    json: Json = False,
+) -> None:
+    """Encode and decode the sample with every method and compare them."""
+    from gencodec.demo import run
+
+    run(out, quality, as_json=json)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check versions, devices, weights and exactness."""
+    from gencodec.doctor import run
+
+    raise typer.Exit(run(as_json=json))
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def train(context: typer.Context, method: Annotated[str, typer.Argument(metavar="METHOD")]) -> None:
+    """Train a method; `gencodec train METHOD --help` shows its options."""
+    from gencodec import training
+
+    training.run(method, context.args)
+
+
+@weights_app.command("list")
+def weights_list(json: Json = False) -> None:
+    """List the weights files of this version."""
+    from gencodec.cli_info import list_weights
+
+    list_weights(as_json=json)
+
+
+@weights_app.command("verify")
+def weights_verify() -> None:
+    """Check that all weights are here and have their recorded SHA-256."""
+    from gencodec.cli_info import verify_weights
+
+    verify_weights()
+
+
+@weights_app.command("import")
+def weights_import(
+    source: Annotated[Path, typer.Argument(metavar="FILE.pt")],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT.safetensors")],
+) -> None:
+    """Turn a .pt or .pth file into .safetensors, without running anything that is in it."""
+    from gencodec.weights import import_foreign
+
+    count = import_foreign(source, target)
+    output.put(f"{count} tensors -> {target}")
+
+
+# ---- arguments and results ---------------------------------------------------------------------------------
+
+
+def parse_frames(text: str | None) -> tuple[int, int | None] | None:
+    """Return (a, b) for "a:b"; b may be left out. Raises ValueError."""
+    if text is None:
+        return None
+    start, colon, stop = text.partition(":")
+    if not colon or not all(part.isdecimal() or not part for part in (start, stop)):
+        raise ValueError(f"--frames is A:B with whole numbers, got {text!r}")
+    return int(start or 0), int(stop) if stop else None
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Return (width, height) for "WxH". Raises ValueError."""
+    if text is None:
+        return None
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise ValueError(f"--size is WxH, for example 640x360, got {text!r}")
+    return int(width), int(height)
+
+
+def parse_fps(text: str | None) -> Fraction | None:
+    """Return the rate for "25", "29.97" or "30000/1001". Raises ValueError."""
+    if text is None:
+        return None
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"--fps is a number or a fraction, got {text!r}") from None
+
+
+def show(result: CodingResult, target: Path, *, as_json: bool) -> None:
+    """Print the numbers of an encoding or decoding."""
+    if as_json:
+        return output.put_json(asdict(result))
+    rate = f", {result.bpp:.5f} bpp" if result.bpp is not None else ""
+    output.put(
+        f"{target}: {result.frames} frames {result.width}x{result.height}, {result.bytes} bytes{rate}, "
+        f"{result.seconds:.2f} s ({result.frames_per_second:.1f} frames/s)"
+    )
