@@ -89,13 +89,17 @@ def _planar(frame: av.VideoFrame) -> av.VideoFrame:
     if layout.name.startswith("xyz"):
         raise UnreadableInput(f"pixel format {layout.name} is not supported: convert to rgb48 first")
     try:
+        if (layout.is_rgb or layout.has_palette) and bits <= 8:
+            frame = frame.reformat(
+                format="rgb24"
+            )  # swscale has an exact way to and from it, not straight to gbrp
         return frame.reformat(format=_planar_format(layout, bits))
     except (av.error.FFmpegError, ValueError) as error:
         raise UnreadableInput(f"pixel format {layout.name} is not supported: convert to yuv420p") from error
 
 
 def _planar_format(layout: av.VideoFormat, bits: int) -> str:
-    if layout.is_rgb or layout.has_palette or layout.is_bayer:
+    if layout.is_rgb or layout.has_palette:
         return "gbrp" if bits <= 8 else "gbrp16le"
     if sum(not c.is_alpha for c in layout.components) == 1:
         return "gray" if bits <= 8 else "gray16le"

@@ -81,25 +81,24 @@ def _is_hidden(packet: Any, stream: Any) -> bool:
 
 def _check_whole(container: Any, stream: Any, pts: list[int | None], num_packets: int, name: str) -> None:
     """Raise UnreadableInput where the header promises more than the file holds."""
-    if num_packets < _promised_packets(container.format.name, stream):
+    is_mp4 = "mp4" in container.format.name  # the count in its header ignores edit lists, its index does not
+    if is_mp4 and num_packets < len(getattr(stream, "index_entries", ())):
         raise UnreadableInput(_cut(name))
-    promised_seconds = _seconds(stream.metadata.get("DURATION", ""))  # Matroska
     times = [t for t in pts if t is not None]
-    rate = stream.average_rate or stream.guessed_rate
-    if promised_seconds and times and rate:
+    promised_seconds = _promised_seconds(container, stream)
+    if times and promised_seconds:
+        seconds = float((max(times) - min(times)) * stream.time_base)
+        frame_seconds = seconds / (len(times) - 1) if seconds else 1 / float(stream.guessed_rate or 25)
         missing_seconds = promised_seconds - float(max(times) * stream.time_base)
-        if missing_seconds * rate > 1.5:  # the last frame lasts for 1
+        if missing_seconds > 1.5 * frame_seconds:  # the last frame lasts for 1
             raise UnreadableInput(_cut(name))
 
 
-def _promised_packets(container_name: str, stream: Any) -> int:
-    if container_name == "avi":
-        return stream.frames
-    if (
-        "mp4" in container_name
-    ):  # its index, to which edit lists are applied; the count in its header is before them
-        return len(getattr(stream, "index_entries", ()))
-    return 0
+def _promised_seconds(container: Any, stream: Any) -> float:
+    """When the last frame ends according to the header; 0 where it does not tell."""
+    if container.format.name == "avi":
+        return float(stream.frames * stream.time_base)  # empty chunks, for frames that stay, are counted too
+    return _seconds(stream.metadata.get("DURATION", ""))  # Matroska
 
 
 def _seconds(text: str) -> float:

@@ -268,7 +268,7 @@ def test_any_size_passes_through(tmp_path, size, suffix):
 def test_display_matrix_turns_the_picture(tmp_path, matrix, turn):
     write_video(tmp_path / "plain.mp4", gradient(num_frames=2), VideoInfo(64, 48, Fraction(25)))
     data = bytearray((tmp_path / "plain.mp4").read_bytes())
-    # ISO/IEC 14496-12, 8.3.2: the matrix a b u, c d v, x y w is 40 bytes behind the name of a version 0 tkhd box
+    # ISO/IEC 14496-12, 8.3.2: the matrix a b u, c d v, x y w is 40 bytes behind the name of a tkhd box
     start = data.index(b"tkhd") + 4 + 40
     for offset, value in zip((0, 4, 12, 16), matrix, strict=True):
         data[start + offset : start + offset + 4] = (value * 65536).to_bytes(4, "big", signed=True)
@@ -538,7 +538,11 @@ def test_cut_files(tmp_path, name, codec, options):
     noise = lambda i, p, h, w: np.random.default_rng(i).integers(16, 235, (h, w))  # noqa: E731
     plain = make_video(tmp_path / f"plain{path.suffix}", codec=codec, pixel_format="yuv420p", planes=noise)
     with av.open(str(plain)) as source, av.open(str(path), "w", options=options) as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
+        template = source.streams.video[0]
+        if hasattr(target, "add_stream_from_template"):
+            stream = target.add_stream_from_template(template)
+        else:  # PyAV 13
+            stream = target.add_stream(template=template)
         for packet in source.demux(video=0):
             if packet.dts is not None or packet.pts is not None:
                 packet.stream = stream
