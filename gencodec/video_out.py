@@ -34,11 +34,11 @@ _LIMITED_RANGE = 1  # AVColorRange
 class VideoWriter:
     """Writes frames, uint8 RGB (3, H, W), one at a time; a context manager.
 
-    The format is that of the suffix (.mp4, .mkv, .y4m; none: a folder of PNGs) or `format`, which a file
-    object needs. mp4 and mkv: H.264, visually lossless, 4:2:0, or 4:4:4 where a side is odd. y4m and png:
-    lossless. An exception inside the `with` block leaves nothing at a path that was not there before; a file
-    object gets mp4 and mkv at the end in one piece, y4m as it comes. A folder may exist if it holds no .png
-    file.
+    The format is that of the suffix (.mp4, .mkv, .y4m; none: a folder of PNGs) or `format`, which a
+    file object without such a name needs. mp4 and mkv: H.264, visually lossless, 4:2:0, or 4:4:4 where a side
+    is odd. y4m and png: lossless. An exception inside the `with` block leaves nothing at a path that was not
+    there before; a file object gets mp4 and mkv at the end in one piece, y4m as it comes. A folder may exist
+    if it holds no .png file.
 
     Raises ValueError for an unknown format, a frame that does not fit `info`, no frames at all, or a folder
     with pictures in it; FileNotFoundError where the target's parent folder is missing.
@@ -52,7 +52,7 @@ class VideoWriter:
         if isinstance(self._target, Path):
             self._part: Any = _part_of(self._target, self._format)
         else:
-            # deliver() closes it
+            # closed by _deliver and abort
             self._part = self._target if self._format == "y4m" else tempfile.TemporaryFile()  # noqa: SIM115
         self._sink: _Sink | None = None
         try:
@@ -92,7 +92,10 @@ class VideoWriter:
             if sink is not None:
                 sink.abort()
         finally:
-            _remove(self._part)
+            if isinstance(self._part, Path):
+                _remove(self._part)
+            elif self._part is not self._target:
+                self._part.close()
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -221,7 +224,10 @@ def _choose_format(target: Target, format: str | None) -> Format:
             raise ValueError("PNG pictures go to a folder, not into a file object")
         return format  # type: ignore[return-value]
     if not isinstance(target, (str, os.PathLike)):
-        raise ValueError(f"a file object needs format=: one of {', '.join(choices[:3])}")
+        suffix = Path(str(getattr(target, "name", ""))).suffix.lower()
+        if suffix[1:] not in choices[:3]:
+            raise ValueError(f"a file object needs format=: one of {', '.join(choices[:3])}")
+        return suffix[1:]  # type: ignore[return-value]
     suffix = Path(target).suffix.lower()
     if suffix == "" or str(target).endswith("/") or Path(target).is_dir():
         return "png"
@@ -254,9 +260,7 @@ def _rename(part: Path, target: Path) -> None:
         part.replace(target)
 
 
-def _remove(part: Any) -> None:
-    if not isinstance(part, Path):
-        return
+def _remove(part: Path) -> None:
     if part.is_dir():
         shutil.rmtree(part, ignore_errors=True)
     else:

@@ -454,6 +454,13 @@ def test_file_objects(tmp_path):
         for source in (io.BytesIO(buffer.getvalue()), Pipe(buffer.getvalue()), path.open("rb")):
             assert torch.equal(read(source), expected)
             getattr(source, "close", int)()
+        with (tmp_path / f"again.{name}").open("wb") as named:
+            write_video(named, gradient(), INFO)
+        assert torch.equal(read(tmp_path / f"again.{name}"), expected)
+    failed = io.BytesIO()
+    with pytest.raises(ValueError, match="uint8"):
+        write_video(failed, [gradient()[0], gradient()[0].float()], INFO, format="mp4")
+    assert failed.getvalue() == b""
     with pytest.raises(ValueError, match="needs format="):
         write_video(io.BytesIO(), gradient(), INFO)
 
