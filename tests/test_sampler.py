@@ -1,4 +1,4 @@
-"""Samplers against diffusers' schedulers and exact solutions; schedules and wrappers against their formulas."""
+"""Samplers against diffusers' schedulers and exact solutions; schedules and wrappers against formulas."""
 
 import math
 
@@ -46,9 +46,9 @@ def start(sigmas):
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("num_steps", [2, 7, 25])
 def test_ddpm_equals_diffusers(prediction, num_steps, monkeypatch):
-    # The oracle's state is variance preserving, x / sqrt(1 + sigma^2); its "fixed_small" variance is the
-    # posterior's. "leading" timesteps end at 0, whose sigma is not 0: the last step goes on to a clean alpha_bar
-    # of 1, without noise.
+    # The oracle's state is variance preserving, x / sqrt(1 + sigma^2); its variance is that of the posterior.
+    # "leading" timesteps end at 0, whose sigma is not 0: the last step goes on to an alpha_bar of 1, and that
+    # one without noise.
     import diffusers.schedulers.scheduling_ddpm as module
 
     steps = iter(range(1, num_steps))
@@ -102,8 +102,8 @@ def test_euler_and_heun_equal_diffusers(name, sampler, prediction):
 
 @pytest.mark.parametrize("num_steps", [1, 2, 10, 20])
 def test_dpmpp_2m_equals_diffusers(num_steps):
-    # The oracle's state is variance preserving. final_sigmas_type "zero" makes its last step first order at any
-    # length, as here; lower_order_final alone would do so below 15 steps only.
+    # The oracle's state is variance preserving. final_sigmas_type "zero" makes its last step first order at
+    # any length, as here; lower_order_final alone would do so below 15 steps only.
     oracle = make_oracle(
         "DPMSolverMultistepScheduler", num_steps, timestep_spacing="trailing", final_sigmas_type="zero"
     )
