@@ -50,10 +50,7 @@ class FileSource:
             self._siting = self._read_y4m_siting(container, stream)
             self.timing = read_timing(container, stream, self.name)
         with self._open() as (container, stream):
-            try:
-                first = next(container.decode(stream), None)
-            except av.error.FFmpegError as error:
-                raise UnreadableInput(self._damaged()) from error
+            first = next(container.decode(stream), None)
             if first is None:
                 raise UnreadableInput(f"{self.name} holds no video frames: check the file")
             self._matrix = display_matrix(first)
@@ -72,14 +69,11 @@ class FileSource:
             stop = timing.num_frames if stop is None else min(stop, timing.num_frames)
         index = start
         with self._open() as (container, stream):
-            try:
-                for frame in self._decode_from(start, container, stream):
-                    yield self._checked(frame, stream)
-                    index += 1
-                    if index == stop:  # before the next is decoded
-                        return
-            except av.error.FFmpegError as error:
-                raise UnreadableInput(self._damaged()) from error
+            for frame in self._decode_from(start, container, stream):
+                yield self._checked(frame, stream)
+                index += 1
+                if index == stop:  # before the next is decoded
+                    return
         if timing.num_frames is not None:
             raise UnreadableInput(self._damaged())
 
@@ -144,13 +138,19 @@ class FileSource:
             raise UnreadableInput(
                 f"{self.name} is no video that FFmpeg can open, or was cut: check it"
             ) from error
-        with container:
-            streams = [s for s in container.streams.video if not _is_cover(s)]
-            if not streams or streams[0].codec_context is None:
-                raise UnreadableInput(f"{self.name} has no video stream that can be decoded: check the file")
-            streams[0].thread_type = "AUTO"
-            streams[0].codec_context.options = {"err_detect": "explode"}  # rather than pictures made up
-            yield container, streams[0]
+        try:
+            with container:
+                yield container, self._video_stream(container)
+        except av.error.FFmpegError as error:
+            raise UnreadableInput(self._damaged()) from error
+
+    def _video_stream(self, container: Any) -> Any:
+        streams = [s for s in container.streams.video if not _is_cover(s)]
+        if not streams or streams[0].codec_context is None:
+            raise UnreadableInput(f"{self.name} has no video stream that can be decoded: check the file")
+        streams[0].thread_type = "AUTO"
+        streams[0].codec_context.options = {"err_detect": "explode"}  # rather than pictures made up
+        return streams[0]
 
     def _damaged(self) -> str:
         return f"{self.name} is cut or damaged: a frame cannot be decoded; copy it again or repair it"

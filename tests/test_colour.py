@@ -69,7 +69,6 @@ def test_rgb_survives_yuv_444_exactly(matrix, bits, full_range):
     assert torch.equal(yuv_to_rgb(planes, matrix=matrix, bits=bits, full_range=full_range), rgb)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("matrix", LUMA_WEIGHTS)
 def test_every_rgb_colour_survives_ten_bits(matrix):
     for red in range(256):
