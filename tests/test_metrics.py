@@ -139,16 +139,16 @@ def test_gradients_flow_to_the_pictures_only(alex):
     for metric in (alex, Lpips("vgg", vgg), Dists(vgg, weights)):
         x = (random_frames(2, 3, 64, 64) / 255).requires_grad_()
         y = random_frames(2, 3, 64, 64, seed=1) / 255
-        metric.distance(x, y).sum().backward()
-        assert x.grad.isfinite().all()
-        assert x.grad.abs().sum() > 0
+        (slope,) = torch.autograd.grad(metric.distance(x, y).sum(), x)
+        assert slope.isfinite().all()
+        assert slope.abs().sum() > 0
         assert not any(parameter.requires_grad for parameter in metric.parameters())
 
 
 def test_gradients_stay_finite_where_features_vanish(alex):
     x = torch.zeros(1, 3, 64, 64, requires_grad=True)
-    alex.distance(x, torch.zeros(1, 3, 64, 64)).sum().backward()
-    assert x.grad.isfinite().all()
+    (slope,) = torch.autograd.grad(alex.distance(x, torch.zeros(1, 3, 64, 64)).sum(), x)
+    assert slope.isfinite().all()
 
 
 def test_a_gradient_step_brings_pictures_closer(alex):
@@ -172,7 +172,7 @@ def test_lpips_from_file_tells_the_backbone(tmp_path):
     with pytest.raises(ValueError, match="no tensor 'lin3"):
         Lpips.from_file(tmp_path / "cut.safetensors")
     with pytest.raises(ValueError, match="net = 'squeeze'"):
-        Lpips("squeeze", tensors)
+        Lpips("squeeze", tensors)  # type: ignore[arg-type]
 
 
 def test_dists_is_a_distance():

@@ -1,6 +1,7 @@
 """Samplers against diffusers' schedulers and exact solutions; schedules and wrappers against formulas."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from gencodec.sampler.noise import Noise
 
 SHAPE = (2, 3, 4, 4)
 ALPHA_BAR = schedule.ddpm_alpha_bar(kind="scaled_linear", beta_start=0.00085, beta_end=0.012)
-CONFIG = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+CONFIG: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 PREDICTIONS = {"epsilon": from_eps, "v_prediction": from_v, "sample": from_x0}
 DRAW = Noise(5).steps(SHAPE[1:], candidates=range(SHAPE[0]))
 
@@ -23,7 +24,7 @@ def network(x, timestep):
     return (torch.sin(1.3 * x + t) + 0.5 * x.roll(1, -1) * torch.cos(3 * t)).to(x.dtype)
 
 
-def make_oracle(name, num_steps, **config):
+def make_oracle(name, num_steps, **config: Any):
     """One of diffusers' schedulers, on this package's float64 alpha_bar: its own has float32 rounding."""
     diffusers = pytest.importorskip("diffusers")
     oracle = getattr(diffusers, name)(**(CONFIG | config))
@@ -66,7 +67,7 @@ def test_ddpm_equals_diffusers(prediction, num_steps, monkeypatch):
 def test_ddim_equals_diffusers(eta, clip):
     # With a clipped x0 the noise direction is re-derived: the oracle does so under use_clipped_model_output.
     num_steps = 10
-    clipping = {"clip_sample": clip is not None, "clip_sample_range": clip or 1.0}
+    clipping: dict[str, Any] = {"clip_sample": clip is not None, "clip_sample_range": clip or 1.0}
     oracle = make_oracle("DDIMScheduler", num_steps, **clipping)
     sigmas = schedule.discrete(ALPHA_BAR, schedule.spaced_timesteps(1000, num_steps))
     x = start(sigmas)
@@ -186,7 +187,7 @@ def test_samplers_count_their_calls_and_keep_float32():
         (samplers.sample_heun, 9),
         (samplers.sample_dpmpp_2m, 5),
     ]:
-        seen = []
+        seen: list[float] = []
 
         def denoise(x, sigma, seen=seen):
             assert x.dtype == torch.float32
@@ -272,8 +273,8 @@ def test_timesteps_equal_diffusers(spacing):
         (lambda: schedule.karras(3, 2, 1), "sigma_min = 2"),
         (lambda: schedule.flow_shifted(3, 0), "shift = 0"),
         (lambda: schedule.spaced_timesteps(10, 11), "num_steps = 11"),
-        (lambda: schedule.spaced_timesteps(10, 2, "even"), "spacing = 'even'"),
-        (lambda: schedule.ddpm_alpha_bar(kind="sine"), "kind = 'sine'"),
+        (lambda: schedule.spaced_timesteps(10, 2, "even"), "spacing = 'even'"),  # type: ignore[arg-type]
+        (lambda: schedule.ddpm_alpha_bar(kind="sine"), "kind = 'sine'"),  # type: ignore[arg-type]
     ],
 )
 def test_wrong_schedules_are_refused(call, message):
