@@ -10,7 +10,7 @@ from gencodec import wire
 from gencodec.codec import CorruptStream
 
 READ_BYTES = 1 << 20  # memory grows by this with the bytes that are there, never with those that are claimed
-CUT = "the file is cut: its INDEX is not at the end; `gencodec decode --partial` takes what is whole"
+CUT = "the file is cut, or was added to: its INDEX is not at the end; `decode --partial` takes what is whole"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -42,10 +42,9 @@ class Preset(str, Enum):
     paper = "paper"
 
 
-# typer reads these at run time, on Python 3.10 too
-Text = Optional[str]  # noqa: UP045
-Number = Optional[float]  # noqa: UP045
-File = Optional[Path]  # noqa: UP045
+Text = str | None
+Number = float | None
+File = Path | None
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")]
 Frames = Annotated[Text, typer.Option(metavar="A:B", help="Only frames A up to, not including, B.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]

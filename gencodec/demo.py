@@ -50,7 +50,7 @@ class Row:
         ]
 
 
-def run(out: Path, quality: int, *, as_json: bool, source: Path = SAMPLE) -> None:
+def run(out: Path, quality: int, *, as_json: bool) -> None:
     """Run all methods on the sample and print a table; files and clips stay in `out`."""
     out.mkdir(parents=True, exist_ok=True)
     rows, problems = [], dict(registry.plug_in_problems())
@@ -58,7 +58,7 @@ def run(out: Path, quality: int, *, as_json: bool, source: Path = SAMPLE) -> Non
         if name in problems:
             continue
         try:
-            rows.append(run_method(name, source, out, quality))
+            rows.append(run_method(name, SAMPLE, out, quality))
         except GencodecError as error:
             if name in registry.BUILT_IN:
                 raise
