@@ -75,7 +75,7 @@ class Intra(Codec):
         """See `Codec.load`; `intra` has no settings."""
         if settings:
             raise CorruptStream(f"intra has no settings, the header holds {len(settings)} bytes of them")
-        role = "intra-tiny-1"
+        role = "intra"
         return cls(KeyFrameCoder(weights.files[role], weights.metadata[role], device), weights.preset, weights.id)
 
     def encode(

@@ -25,7 +25,7 @@ STRIDE = 16  # of y against x
 class Config:
     """Sizes of the tiny preset."""
 
-    y_channels: int = 64
+    y_channels: int = 96
     z_channels: int = 32
     analysis_widths: tuple[int, int, int] = (48, 80, 112)  # at 1/4, 1/8, 1/16
     synthesis_widths: tuple[int, int, int, int] = (112, 88, 56, 24)  # at 1/16, 1/8, 1/4, 1/2
