@@ -3,46 +3,59 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from gencodec.training.data import PictureBank
+from gencodec.training.data import BatchSource, PictureBank
 from gencodec.training.intra import IntraTask, Recipe
 from gencodec.training.trainer import Budget, Trainer
 
 
 def parse(args: list[str]) -> argparse.Namespace:
     """Arguments of `gencodec train intra`."""
-    parser = argparse.ArgumentParser(prog="gencodec train intra", description=__doc__)
-    parser.add_argument("--data", required=True, type=Path, nargs="+", help="folders of clips and photographs")
-    parser.add_argument("--out", type=Path, default=Path("runs/intra"), help="checkpoints and log; resumed if there")
-    parser.add_argument("--lpips", type=Path, help="LPIPS-VGG weights (.safetensors); without: the shipped LPIPS-Alex")
-    parser.add_argument("--steps", type=int, help="stop after so many steps")
-    parser.add_argument("--minutes", type=float, help="stop after so many minutes of training")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batch", type=int, default=Recipe().batch)
-    parser.add_argument("--limit", type=int, help="use only so many pictures")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = argparse.ArgumentParser(
+        prog="gencodec train intra",
+        description="Train the key-frame codec. A run goes on from the checkpoint in --out if there is one.",
+        epilog="gencodec train intra --export CHECKPOINT OUTPUT.safetensors --data FOLDER turns a checkpoint "
+        "into weights; --export --help shows its options.",
+    )
+    add = parser.add_argument
+    add("--data", required=True, type=Path, nargs="+", help="folders of clips and photographs")
+    add("--out", type=Path, default=Path("runs/intra"), help="checkpoint and log; resumed if there")
+    add("--lpips", type=Path, help="LPIPS-VGG weights (.safetensors); without: the shipped LPIPS-Alex")
+    add("--steps", type=int, help="length of the whole run")
+    add("--minutes", type=float, help="length of the whole run, in minutes of training")
+    add("--slice-steps", type=int, help="stop after so many in this call; the next goes on")
+    add("--slice-minutes", type=float, help="the same, in minutes")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--batch", type=int, default=Recipe().batch, help="pictures a step")
+    add("--crop", type=int, default=Recipe().crop, help="pixels a side, a multiple of 64")
+    add("--limit", type=int, help="use only so many pictures")
+    add("--seed", type=int, default=0)
     options = parser.parse_args(args)
     if options.steps is None and options.minutes is None:
         parser.error("give a budget: --steps N, --minutes M, or both")
+    if options.crop < Recipe().window or options.crop % 64:
+        parser.error(f"--crop is a multiple of 64, got {options.crop}")
     return options
 
 
 def train_intra(args: list[str]) -> None:
-    """Train the key-frame codec; see `training.intra`."""
+    """Train the key-frame codec, or with --export write its weights."""
+    if "--export" in args:
+        from gencodec.training import export  # needs the entropy coder, which training does not
+
+        export.main([arg for arg in args if arg != "--export"])
+        return
     options = parse(args)
-    recipe = Recipe(batch=options.batch)
-    bank = PictureBank(options.data, crop=recipe.crop, limit=options.limit)
     device = torch.device(options.device)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # every batch has the same shape
+    recipe = replace(Recipe(), batch=options.batch, crop=options.crop)
+    bank = PictureBank(options.data, crop=recipe.crop, limit=options.limit)
     task = IntraTask(recipe, str(options.lpips) if options.lpips else None, device, options.seed)
-    generator = np.random.default_rng(options.seed + int(1e6))
-
-    def next_batch() -> torch.Tensor:
-        batch = bank.batch(recipe.batch, generator)
-        return batch.to(device, memory_format=torch.channels_last)
-
-    budget = Budget(options.steps, options.minutes)
-    Trainer(task, next_batch, options.out, budget, recipe.learning_rate).run()
+    source = BatchSource(bank, recipe.batch, device, options.seed + int(1e6))
+    budget, part = Budget(options.steps, options.minutes), Budget(options.slice_steps, options.slice_minutes)
+    Trainer(task, source, options.out, budget, recipe.learning_rate, part).run()

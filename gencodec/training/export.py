@@ -1,4 +1,7 @@
-"""From a training checkpoint to the weights file that ships: integers, tables counted on data, half-precision floats."""
+"""From a training checkpoint to the weights file that ships.
+
+Exact networks become integers, the tables of z are counted on data, all else goes to half precision.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from gencodec.nn.exact_io import export_exact
 from gencodec.nn.quality import NUM_QUALITIES
 from gencodec.nn.state import export_float
 from gencodec.training.data import PictureBank
+from gencodec.training.trainer import load_checkpoint as read_checkpoint
 
 PREFIX = "latents."
 Z_MAX = 16  # hyper-latents are clamped to ±16
@@ -27,7 +31,7 @@ Z_MAX = 16  # hyper-latents are clamped to ±16
 
 def load_checkpoint(path: Path) -> IntraModel:
     """The averaged (EMA) model of a checkpoint, its entropy networks exact."""
-    state = torch.load(path, map_location="cpu", weights_only=False)
+    state = read_checkpoint(path)
     model = IntraModel()
     model.load_state_dict(state["ema"])
     layers = exact_layers(model.latents.prior)
@@ -36,7 +40,7 @@ def load_checkpoint(path: Path) -> IntraModel:
     if not state["task"]["exact"]:
         convert(model.latents.prior)
     for table, layer in model.latents.prior.tables():
-        layer.bias_add_max = float(table.anchors.abs().max())
+        layer.bias_add_max = float(table.anchors.detach().abs().max())
     project(model.latents.prior)
     return model.eval()
 
@@ -67,7 +71,7 @@ def count_hyper_latents(model: IntraModel, pictures: PictureBank, rounds: int, s
 
 
 def export_intra(model: IntraModel, z_tables: CdfTables) -> tuple[dict[str, Tensor], str]:
-    """Tensors of the weights file, and the fingerprint of the exact networks as they will be loaded from it."""
+    """Tensors of the weights file, and the fingerprint of the exact networks as loaded from it."""
     prior = model.latents.prior
     y_tables = gaussian_tables()
     tensors = export_exact(prior, prior.tables(), f"{PREFIX}prior.")
@@ -79,18 +83,23 @@ def export_intra(model: IntraModel, z_tables: CdfTables) -> tuple[dict[str, Tens
 
 
 def main(args: list[str]) -> None:
-    """`gencodec train intra --export`: CHECKPOINT and DATA to a weights file with provenance in its metadata."""
-    parser = argparse.ArgumentParser(prog="gencodec train intra --export", description=__doc__)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--data", required=True, type=Path, nargs="+")
-    parser.add_argument("--rounds", type=int, default=64, help="batches a band to count hyper-latents on")
-    parser.add_argument("--limit", type=int, help="use only so many pictures")
-    parser.add_argument("--command", default="", help="the command that trained it, for the metadata")
-    parser.add_argument("--date", default="", help="for the metadata")
+    """`gencodec train intra --export`: a checkpoint to a weights file with provenance in its metadata."""
+    parser = argparse.ArgumentParser(
+        prog="gencodec train intra --export",
+        description="Write the averaged weights of a checkpoint as the codec loads them.",
+    )
+    add = parser.add_argument
+    add("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint.pt of a training run")
+    add("output", type=Path, metavar="OUTPUT", help=".safetensors file to write")
+    add("--data", required=True, type=Path, nargs="+", help="pictures to count hyper-latents on")
+    add("--rounds", type=int, default=64, help="batches for each band of eight qualities")
+    add("--crop", type=int, default=256, help="pixels a side; smaller pictures are left out")
+    add("--limit", type=int, help="use only so many pictures")
+    add("--command", default="", help="the command that trained it, for the metadata")
+    add("--date", default="", help="for the metadata")
     options = parser.parse_args(args)
     model = load_checkpoint(options.checkpoint)
-    bank = PictureBank(options.data, crop=256, limit=options.limit)
+    bank = PictureBank(options.data, crop=options.crop, limit=options.limit)
     tensors, fingerprint = export_intra(model, count_hyper_latents(model, bank, options.rounds))
     metadata = {
         "fingerprint": fingerprint,

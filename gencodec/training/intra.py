@@ -5,8 +5,8 @@
     exact        the same, after the entropy networks were converted to integers
     adversarial  the same, with a patch discriminator of small weight
 
-Loss per picture: R / sqrt(lambda) + sqrt(lambda) D, with R in bpp, D the distortion and lambda log-spaced over the
-quality, drawn anew for each picture.
+Loss per picture: R / sqrt(lambda) + sqrt(lambda) D, with R in bpp, D the distortion and lambda log-spaced
+over the quality, drawn anew for each picture.
 """
 
 from __future__ import annotations
@@ -55,15 +55,22 @@ class IntraTask:
         self.model = IntraModel().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.critic = PatchDiscriminator().to(device)
         perceptual = Lpips.from_file(lpips_file, device) if lpips_file else Lpips.load(device)
-        self.lpips = perceptual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.Adam(self.model.parameters(), recipe.learning_rate, betas=(0.9, 0.99))
+        self.lpips = perceptual.to(memory_format=torch.channels_last)
+        fused = device.type == "cuda"
+        parameters = self.model.parameters()
+        self.optimizer = torch.optim.Adam(parameters, recipe.learning_rate, betas=(0.9, 0.99), fused=fused)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), 2e-4, betas=(0.5, 0.99))
         self.exact = False
 
     def phase(self, progress: float) -> str:
         """Name of the phase at `progress` in [0,1]."""
         r = self.recipe
-        starts = {"warm": 0.0, "perceptual": r.perceptual_from, "exact": r.exact_from, "adversarial": r.adversarial_from}
+        starts = {
+            "warm": 0.0,
+            "perceptual": r.perceptual_from,
+            "exact": r.exact_from,
+            "adversarial": r.adversarial_from,
+        }
         return [name for name, start in starts.items() if progress >= start][-1]
 
     def step(self, x: Tensor, progress: float) -> dict[str, float]:
@@ -81,7 +88,12 @@ class IntraTask:
         self._update(loss)
         if phase == "adversarial":
             self._update_critic(x, out.x_hat.float().detach().clamp(0, 1))
-        return {"loss": loss.item(), "bpp": rate.mean().item(), **{k: v.mean().item() for k, v in terms.items()}, **self._health()}
+        return {
+            "loss": loss.item(),
+            "bpp": rate.mean().item(),
+            **{k: v.mean().item() for k, v in terms.items()},
+            **self._health(),
+        }
 
     def make_exact(self, x: Tensor) -> None:
         """Equalise the entropy networks on x, convert them to integers."""
@@ -105,6 +117,8 @@ class IntraTask:
         """Go on from `state`."""
         self.model.load_state_dict(state["model"])
         self.critic.load_state_dict(state["critic"])
+        for group in state["optimizer"]["param_groups"]:
+            group["fused"] = self.device.type == "cuda"  # the checkpoint may come from another device
         self.optimizer.load_state_dict(state["optimizer"])
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         self.generator.bit_generator.state = state["generator"]
@@ -113,7 +127,7 @@ class IntraTask:
             layer.exact = self.exact
 
     def _annealing(self, progress: float) -> float:
-        """Factor on lambda: training begins at a high rate, so that no channel dies, and comes down while warm."""
+        """Factor on lambda: training begins at a high rate, so that no channel dies."""
         share = min(1.0, progress / self.recipe.perceptual_from)
         return self.recipe.annealing ** (1 - share)
 
@@ -133,13 +147,14 @@ class IntraTask:
         return terms
 
     def _windowed_lpips(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        """LPIPS of a random window of some pictures, scattered to (B,); weighted so that the mean is unbiased."""
+        """LPIPS of a random window of some pictures, scattered to (B,); its mean is unbiased."""
         r = self.recipe
         top, left = (int(self.generator.integers(0, n - r.window + 1)) for n in x.shape[-2:])
         chosen = slice(0, min(r.lpips_batch, len(x)))
-        a, b = (t[chosen, :, top : top + r.window, left : left + r.window] for t in (x_hat, x))
+        window = (chosen, slice(None), slice(top, top + r.window), slice(left, left + r.window))
+        a, b = (t[window].contiguous(memory_format=torch.channels_last) for t in (x_hat, x))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            distance = self.lpips.distance(a.contiguous(memory_format=torch.channels_last), b.contiguous(memory_format=torch.channels_last)).float()
+            distance = self.lpips.distance(a, b).float()
         return F.pad(distance * (len(x) / len(distance)), (0, len(x) - len(distance)))
 
     def _update(self, loss: Tensor) -> None:

@@ -1,4 +1,8 @@
-"""The loop around a task: budget, learning rate, EMA, checkpoints that a killed run goes on from, a JSON-lines log."""
+"""The loop around a task: budget, learning rate, EMA, checkpoints, a JSON-lines log.
+
+A run that stopped after a checkpoint and was resumed ends with the same weights as one that was not, bit for
+bit on one machine, if its budget is in steps: a checkpoint holds the state of every generator.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,8 +21,12 @@ from torch import Tensor, nn
 class Task(Protocol):
     """What is trained: owns the networks, the optimizers and one step."""
 
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
+    @property
+    def model(self) -> nn.Module: ...  # noqa: D102
+    @property
+    def optimizer(self) -> torch.optim.Optimizer: ...  # noqa: D102
+    @property
+    def device(self) -> torch.device: ...  # noqa: D102
 
     def step(self, x: Tensor, progress: float) -> dict[str, float]:
         """One optimizer step; returns what the log shows."""
@@ -34,28 +41,46 @@ class Task(Protocol):
         ...
 
 
-@dataclass
-class Budget:
-    """How long to train: so many steps, so many minutes of training time, or whichever ends first."""
+class Source(Protocol):
+    """Where batches come from."""
 
-    steps: int | None
-    minutes: float | None
+    def next(self) -> Tensor:
+        """The next batch, on the task's device."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Where in the random sequence of batches it is."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long to train: so many steps, so many minutes of training, or both; None is no limit."""
+
+    steps: int | None = None
+    minutes: float | None = None
 
     def progress(self, step: int, seconds: float) -> float:
         """Share of the budget that is spent, 0..1."""
-        shares = [step / self.steps if self.steps else 0.0, seconds / 60 / self.minutes if self.minutes else 0.0]
-        return min(1.0, max(shares))
+        of_steps = step / self.steps if self.steps is not None else 0.0
+        of_minutes = seconds / 60 / self.minutes if self.minutes is not None else 0.0
+        return min(1.0, max(of_steps, of_minutes))
 
 
 @dataclass
 class Trainer:
-    """Runs a task until its budget is spent."""
+    """Runs a task until its budget is spent, or until this call's `slice` of it is."""
 
     task: Task
-    next_batch: Callable[[], Tensor]
+    source: Source
     folder: Path
     budget: Budget
     learning_rate: float
+    slice: Budget = field(default_factory=Budget)
     ema_decay: float = 0.998
     save_every_seconds: float = 120.0
     step: int = 0
@@ -66,29 +91,41 @@ class Trainer:
         """Train; saves at the end and every two minutes. Resumes where `folder` has a checkpoint."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume()
+        first, before = self.step, self.seconds
         saved = time.monotonic()
         while (progress := self.budget.progress(self.step, self.seconds)) < 1:
-            start = time.monotonic()
-            for group in self.task.optimizer.param_groups:
-                group["lr"] = self.learning_rate * learning_rate_factor(self.step, progress)
-            record = self.task.step(self.next_batch(), progress)
-            self._update_ema()
-            self.step += 1
-            self.seconds += time.monotonic() - start
-            self._log(record, progress)
-            if time.monotonic() - saved > self.save_every_seconds:
+            if self.slice.progress(self.step - first, self.seconds - before) >= 1:
+                break
+            self._one_step(progress)
+            if time.monotonic() - saved >= self.save_every_seconds:
                 self._save()
                 saved = time.monotonic()
         self._save()
 
+    def _one_step(self, progress: float) -> None:
+        start = time.monotonic()
+        for group in self.task.optimizer.param_groups:
+            group["lr"] = self.learning_rate * learning_rate_factor(self.step, progress)
+        x = self.source.next()
+        record = self.task.step(x, progress)
+        self._update_ema()
+        self.step += 1
+        seconds = time.monotonic() - start
+        self.seconds += seconds
+        self._log(record | {"pictures_per_second": len(x) / max(seconds, 1e-9)}, progress)
+
     @torch.no_grad()
     def _update_ema(self) -> None:
         decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
+        averages, values = [], []
         for name, value in self.task.model.state_dict().items():
             if name.endswith("exponent") or name not in self.ema:
                 self.ema[name] = value.clone()  # grids are not averaged
             else:
-                self.ema[name].lerp_(value, 1 - decay)
+                averages.append(self.ema[name])
+                values.append(value)
+        if averages:
+            torch._foreach_lerp_(averages, values, 1 - decay)
 
     def _log(self, record: dict[str, float], progress: float) -> None:
         line = {"step": self.step, "minutes": round(self.seconds / 60, 3), "progress": round(progress, 4)}
@@ -97,18 +134,42 @@ class Trainer:
             f.write(json.dumps(line) + "\n")
 
     def _save(self) -> None:
-        state = {"task": self.task.state(), "step": self.step, "seconds": self.seconds, "ema": self.ema}
+        state = {
+            "task": self.task.state(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "ema": self.ema,
+            "source": self.source.state(),
+            "torch_generator": torch.get_rng_state(),
+        }
+        if self.task.device.type == "cuda":
+            state["cuda_generator"] = torch.cuda.get_rng_state(self.task.device)
         temporary = self.folder / "checkpoint.tmp"
-        torch.save(state, temporary)
+        with temporary.open("wb") as f:
+            torch.save(state, f)
+            f.flush()
+            os.fsync(f.fileno())  # else a power cut could leave the new name on an empty file
         os.replace(temporary, self.folder / "checkpoint.pt")
 
     def _resume(self) -> None:
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             return
-        state = torch.load(path, weights_only=False)  # our own file: holds a numpy generator's state
+        state = load_checkpoint(path)
         self.task.load_state(state["task"])
-        self.step, self.seconds, self.ema = state["step"], state["seconds"], state["ema"]
+        device = self.task.device
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.ema = {name: value.to(device) for name, value in state["ema"].items()}
+        if "source" in state:  # absent in the first layout, whose runs go on with other random numbers
+            self.source.load_state(state["source"])
+            torch.set_rng_state(state["torch_generator"])
+        if device.type == "cuda" and "cuda_generator" in state:
+            torch.cuda.set_rng_state(state["cuda_generator"], device)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's contents, on the CPU; nothing in the file is run."""
+    return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
 def learning_rate_factor(step: int, progress: float, warmup: int = 50) -> float:

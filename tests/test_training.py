@@ -1,0 +1,343 @@
+"""The trainer: it learns, goes on where it stopped, survives a kill, and exports what the codec loads."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_clip
+from safetensors import safe_open
+from torch import nn
+
+import gencodec
+from gencodec import training
+from gencodec.codec import VideoInfo
+from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.nn.exact import exact_layers
+from gencodec.rate import ConstantQuality
+from gencodec.training.data import BatchSource, DeviceBank, PictureBank
+from gencodec.training.intra import IntraTask, Recipe
+from gencodec.training.trainer import Budget, Trainer, load_checkpoint
+from gencodec.video import write_video
+
+CPU = torch.device("cpu")
+TINY = replace(Recipe(), batch=2, crop=64, lpips_batch=1)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three PNGs of 160x144: the data of these tests."""
+    folder = tmp_path_factory.mktemp("data")
+    write_video(folder / "stills", make_clip(3, 160, 144), VideoInfo(160, 144, Fraction(1)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bank(pictures: Path) -> PictureBank:
+    return PictureBank([pictures], crop=64)
+
+
+def make_trainer(bank: PictureBank, folder: Path, steps: int, slice_steps: int | None = None) -> Trainer:
+    task = IntraTask(TINY, None, CPU, seed=3)
+    source = BatchSource(bank, TINY.batch, CPU, seed=4)
+    return Trainer(task, source, folder, Budget(steps), 8e-4, Budget(slice_steps))
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def train(folder: Path, data: Path, *arguments: str) -> None:
+    size = ["--batch", "2", "--crop", "64", "--device", "cpu"]
+    training.run("intra", ["--data", str(data), "--out", str(folder), *size, *arguments])
+
+
+# ---- learning ----------------------------------------------------------------------------------------------
+
+
+def test_the_loss_falls_on_one_picture(bank: PictureBank) -> None:
+    task = IntraTask(replace(TINY, batch=8), None, CPU, seed=0)
+    x = bank.batch(1, np.random.default_rng(0)).expand(8, -1, -1, -1).contiguous()
+    losses = [task.step(x, 0.0)["loss"] for _ in range(30)]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+@pytest.fixture(scope="module")
+def finished(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of twenty steps."""
+    folder = tmp_path_factory.mktemp("run")
+    train(folder, pictures, "--steps", "20")
+    return folder
+
+
+def test_phases_come_in_order(finished: Path) -> None:
+    def phase(line: dict) -> int:
+        exact = "saturation" in line
+        return 0 if "gradient" in line else 3 if "adversarial" in line else 2 if exact else 1
+
+    phases = [phase(line) for line in lines(finished)]
+    assert phases == [0] * 3 + [1] * 5 + [2] * 7 + [3] * 5
+    assert load_checkpoint(finished / "checkpoint.pt")["task"]["exact"] is True
+
+
+def test_the_log_is_json_lines(finished: Path) -> None:
+    log = lines(finished)
+    assert [line["step"] for line in log] == list(range(1, 21))
+    assert all(a["minutes"] <= b["minutes"] and a["progress"] < b["progress"] for a, b in pairwise(log))
+    assert all({"loss", "bpp", "l1", "pictures_per_second"} <= line.keys() for line in log)
+
+
+def test_ema_is_the_average_that_was_asked_for(tmp_path: Path) -> None:
+    class Task:
+        device = CPU
+
+        def __init__(self) -> None:
+            self.model = nn.Linear(1, 1, bias=False)
+            self.model.register_buffer("exponent", torch.zeros(1))
+            self.optimizer = torch.optim.Adam(self.model.parameters())
+            self.count = 0
+
+        def step(self, x: torch.Tensor, progress: float) -> dict[str, float]:
+            self.count += 1
+            self.model.weight.data.fill_(float(self.count))
+            self.model.get_buffer("exponent").fill_(float(-self.count))
+            return {}
+
+        def state(self) -> dict:
+            return {}
+
+        def load_state(self, state: dict) -> None: ...
+
+    class Source:
+        def next(self) -> torch.Tensor:
+            return torch.zeros(1)
+
+        def state(self) -> dict:
+            return {}
+
+        def load_state(self, state: dict) -> None: ...
+
+    run = Trainer(Task(), Source(), tmp_path, Budget(40), 1e-3, ema_decay=0.5)
+    run.run()
+    expected = 1.0
+    for step in range(1, 40):
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * (step + 1)
+    assert float(run.ema["weight"]) == pytest.approx(expected, rel=1e-5)
+    assert float(run.ema["exponent"]) == -40  # a grid is not averaged
+
+
+# ---- going on ----------------------------------------------------------------------------------------------
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(bank: PictureBank, tmp_path: Path) -> None:
+    make_trainer(bank, tmp_path / "whole", 6).run()
+    for _ in range(2):
+        torch.rand(5)  # another process has another generator state
+        make_trainer(bank, tmp_path / "parts", 6, slice_steps=3).run()
+    whole, parts = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
+    for key in ("ema", "source", "torch_generator"):
+        assert _equal(whole[key], parts[key]), key
+    for key in whole["task"]:
+        assert _equal(whole["task"][key], parts["task"][key]), key
+    assert [line["step"] for line in lines(tmp_path / "parts")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_resumed_run_stays_exact(finished: Path) -> None:
+    task = IntraTask(TINY, None, CPU, seed=3)
+    task.load_state(load_checkpoint(finished / "checkpoint.pt")["task"])
+    assert task.exact
+    assert all(layer.exact for layer in exact_layers(task.model))
+
+
+def test_a_finished_run_trains_no_more(bank: PictureBank, tmp_path: Path) -> None:
+    for _ in range(2):
+        make_trainer(bank, tmp_path, 1).run()
+    assert len(lines(tmp_path)) == 1
+
+
+def test_a_checkpoint_of_the_first_layout_goes_on(bank: PictureBank, tmp_path: Path) -> None:
+    make_trainer(bank, tmp_path, 2, slice_steps=1).run()
+    path = tmp_path / "checkpoint.pt"
+    state = load_checkpoint(path)
+    torch.save({key: state[key] for key in ("task", "step", "seconds", "ema")}, path)
+    make_trainer(bank, tmp_path, 2).run()
+    assert load_checkpoint(path)["step"] == 2
+
+
+def test_a_failed_save_leaves_the_checkpoint_before_it(
+    bank: PictureBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_trainer(bank, tmp_path, 3, slice_steps=1).run()
+
+    def half(state, file) -> None:
+        file.write(b"half a checkpoint")
+        raise OSError("no space left on device")
+
+    run = make_trainer(bank, tmp_path, 3, slice_steps=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("gencodec.training.trainer.torch.save", half)
+        with pytest.raises(OSError, match="no space"):
+            run.run()
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == 1
+    make_trainer(bank, tmp_path, 3).run()
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == 3
+
+
+SAVE_ALWAYS = """
+import sys, torch
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import test_training as t
+torch.set_num_threads(1)
+bank = t.PictureBank([Path(sys.argv[3])], crop=64)
+run = t.make_trainer(bank, Path(sys.argv[1]), 100000)
+run.save_every_seconds = 0
+run.run()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
+def test_kill_minus_nine_leaves_a_checkpoint_that_loads(pictures: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SAVE_ALWAYS, str(tmp_path), str(Path(__file__).parent), str(pictures)]
+    process = subprocess.Popen(command)
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.05)
+        while not (tmp_path / "checkpoint.tmp").exists() and time.monotonic() < deadline:
+            pass  # in the middle of a save, as near as one can get
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] >= 1
+
+
+def _equal(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(_equal(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return isinstance(b, (list, tuple)) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+# ---- export ------------------------------------------------------------------------------------------------
+
+
+def test_exported_weights_load_and_code_a_frame(finished: Path, pictures: Path, tmp_path: Path) -> None:
+    target = tmp_path / "intra.safetensors"
+    count = ["--data", str(pictures), "--rounds", "1", "--crop", "64", "--date", "2026-11-21"]
+    training.run("intra", ["--export", str(finished / "checkpoint.pt"), str(target), *count])
+    with safe_open(target, "pt") as f:
+        metadata = f.metadata()
+        tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
+    assert {"fingerprint", "licence", "command", "date", "commit", "training"} <= metadata.keys()
+    assert json.loads(metadata["training"])["step"] == 20
+    coder = KeyFrameCoder(tensors, metadata, "cpu")  # runs the self-test
+    assert coder.latents.fingerprint(CPU) == metadata["fingerprint"]
+    frame, info = make_clip(1, 48, 32), VideoInfo(48, 32, Fraction(25), 1)
+    codec = gencodec.create("intra", device="cpu", weights=target)
+    packets = list(codec.encode(frame, info, ConstantQuality(40)))
+    (decoded,) = codec.decode(packets, info)
+    assert (decoded.float() - frame[0].float()).abs().mean() < 64
+
+
+# ---- data and dependencies ---------------------------------------------------------------------------------
+
+
+def test_no_pictures_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no clip or photograph of at least 64 pixels"):
+        PictureBank([tmp_path], crop=64)
+
+
+def test_arguments_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        training.run("intra", ["--data", "x"])
+    assert "--steps" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="intra"):
+        training.run("x265", [])
+
+
+def test_a_batch_cut_on_the_device_holds_windows_of_the_pictures(bank: PictureBank) -> None:
+    """Windows are compared with every place of every picture, both ways round."""
+    device_bank = DeviceBank(bank, CPU)
+    batch = device_bank.batch(64, np.random.default_rng(0))
+    assert batch.shape == (64, 3, 64, 64)
+    assert float(batch.min()) >= 0
+    assert float(batch.max()) <= 1
+    ways = [0, 0]
+    for x in (batch[:30] * 255).round().to(torch.uint8):  # whole ones come first
+        found = [_is_in(x, bank), _is_in(x.flip(2), bank)]
+        ways = [a + b for a, b in zip(ways, found, strict=True)]
+    assert sum(ways) >= 30
+    assert min(ways) > 3
+
+
+def _is_in(x: torch.Tensor, bank: PictureBank) -> bool:
+    for picture in bank.pictures:
+        alike = (picture[0, :-63, :-63] == x[0, 0, 0]).nonzero()  # by their first sample
+        for top, left in alike.tolist():
+            if torch.equal(picture[:, top : top + 64, left : left + 64], x):
+                return True
+    return False
+
+
+BARE = """
+import importlib.abc, pathlib, sys, types
+BLOCKED = set(
+    "av diffusers compressai lpips constriction torchvision einops typer rich pytorch_fid PIL scipy".split()
+)
+
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in BLOCKED:
+            raise ImportError(f"{name} is not on this machine", name=name)
+
+sys.meta_path.insert(0, Blocker())
+import numpy as np
+cv2 = types.ModuleType("cv2")  # PPM is all that this one reads
+def imread(path):
+    data = pathlib.Path(path).read_bytes()
+    head, size, _, pixels = data.split(b"\\n", 3)
+    width, height = map(int, size.split())
+    return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+cv2.imread, cv2.COLOR_BGR2RGB = imread, 4
+cv2.cvtColor = lambda picture, code: picture[..., ::-1]
+sys.modules["cv2"] = cv2
+from gencodec import training
+training.run("intra", sys.argv[1:])
+assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
+"""
+
+
+def test_training_needs_torch_numpy_safetensors_and_opencv_only(tmp_path: Path) -> None:
+    """A lent GPU machine has no more than that."""
+    pixels = make_clip(1, 80, 72)[0].permute(1, 2, 0).contiguous().numpy().tobytes()
+    (tmp_path / "a.png").write_bytes(b"P6\n80 72\n255\n" + pixels)
+    run = ["--out", str(tmp_path / "run"), "--batch", "2", "--crop", "64", "--steps", "2", "--device", "cpu"]
+    command = [sys.executable, "-c", BARE, "--data", str(tmp_path), *run]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(lines(tmp_path / "run")) == 2
+
+
+def test_opencv_reads_the_same_picture(pictures: Path) -> None:
+    pytest.importorskip("cv2")
+    from gencodec.training.data import _read_clip_opencv, read_image
+
+    path = next(p for p in sorted(pictures.rglob("*.png")))
+    assert np.array_equal(next(_read_clip_opencv(path)), read_image(path))
