@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from gencodec import wire
-from gencodec.codec import CorruptStream
+from gencodec.codec import CorruptStream, UnreadableInput
 
 READ_BYTES = 1 << 20  # memory grows by this with the bytes that are there, never with those that are claimed
 CUT = "the file is cut, or was added to: its INDEX is not at the end; `decode --partial` takes what is whole"
@@ -87,11 +87,19 @@ class ChunkSource:
     def read_some(self, count: int) -> bytes:
         """Return up to `count` bytes, fewer only at the end of the file."""
         pieces: list[bytes] = []
-        while count and (piece := self._file.read(min(count, READ_BYTES))):
+        while count and (piece := self._read(min(count, READ_BYTES))):
             pieces.append(piece)
             count -= len(piece)
             self.position += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _read(self, count: int) -> bytes:
+        try:
+            return self._file.read(count)
+        except OSError as error:
+            raise UnreadableInput(
+                f"reading failed at byte {self.position}: {error.strerror or error}"
+            ) from error
 
     def skip(self, count: int) -> None:
         """Go forward."""

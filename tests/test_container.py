@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gencodec import wire
-from gencodec.codec import CorruptStream, FrameType, GencodecError, Packet, UnsupportedStream
+from gencodec.codec import CorruptStream, FrameType, GencodecError, Packet, UnreadableInput, UnsupportedStream
 from gencodec.container import Reader, Writer
 from gencodec.wire import Header, Index
 
@@ -467,6 +467,17 @@ def test_index_that_claims_entries_it_has_not(stream: bytes) -> None:
     chunk = wire.pack_chunk(wire.TAG_INDEX, body + wire.U32.pack(len(body) + 10))
     with pytest.raises(CorruptStream):
         read_all(header + b"".join(chunks) + chunk)
+
+
+def test_failing_disk_is_unreadable_input(stream: bytes) -> None:
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() > 60:
+                raise OSError(5, "Input/output error")
+            return super().read(size)
+
+    with pytest.raises(UnreadableInput, match="Input/output error"):
+        Reader(Failing(stream))
 
 
 def test_damaged_gop_is_stepped_over(stream: bytes) -> None:
