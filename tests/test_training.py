@@ -319,17 +319,21 @@ cv2.imread, cv2.COLOR_BGR2RGB = imread, 4
 cv2.cvtColor = lambda picture, code: picture[..., ::-1]
 sys.modules["cv2"] = cv2
 from gencodec import training
-training.run("intra", sys.argv[1:])
+training.run("intra", sys.argv[2:])
+sys.path.insert(0, sys.argv[1])
+import exact_cuda
+assert dict(exact_cuda.networks(1))
 assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
 """
 
 
 def test_training_needs_torch_numpy_safetensors_and_opencv_only(tmp_path: Path) -> None:
     """A lent GPU machine has no more than that."""
+    benchmarks = Path(__file__).parents[1] / "benchmarks"
     pixels = make_clip(1, 80, 72)[0].permute(1, 2, 0).contiguous().numpy().tobytes()
     (tmp_path / "a.png").write_bytes(b"P6\n80 72\n255\n" + pixels)
     run = ["--out", str(tmp_path / "run"), "--batch", "2", "--crop", "64", "--steps", "2", "--device", "cpu"]
-    command = [sys.executable, "-c", BARE, "--data", str(tmp_path), *run]
+    command = [sys.executable, "-c", BARE, str(benchmarks), "--data", str(tmp_path), *run]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(lines(tmp_path / "run")) == 2

@@ -1,0 +1,192 @@
+"""Writes the measured numbers into the README's results block and docs/results.md: nobody types them.
+
+    python benchmarks/report.py            rewrite both from results/*.json
+    python benchmarks/report.py --check    change nothing; exit 1 if either is out of date
+
+Reads those that are there of rd-intra.json (rd.py), speed-entropy.json (speed.py), exact-cuda.json
+(exact_cuda.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+METRICS = {"lpips_alex": "LPIPS-Alex", "lpips_vgg": "LPIPS-VGG", "dists": "DISTS", "psnr": "PSNR"}
+Result = dict[str, Any]
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Write, or check, both pages."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit 1 if a page is out of date"
+    )
+    parser.add_argument("--root", type=Path, default=ROOT, help="the repository")
+    options = parser.parse_args(args)
+    stale = [path for path, text in pages(options.root).items() if _text_of(path) != text]
+    if options.check:
+        for path in stale:
+            print(f"{path} is out of date: run python benchmarks/report.py")
+        return 1 if stale else 0
+    for path, text in pages(options.root).items():
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+def pages(root: Path) -> dict[Path, str]:
+    """What README.md and docs/results.md should hold. Raises ValueError if the README has no markers."""
+    results = {
+        path.stem: json.loads(path.read_text()) for path in (root / "benchmarks" / "results").glob("*.json")
+    }
+    readme = root / "README.md"
+    head, begin, rest = _text_of(readme).partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{readme} lacks the markers {BEGIN} and {END}")
+    block = sections(results, {"rd-intra": rd_summary, "speed-entropy": entropy_summary})
+    detail = sections(
+        results, {"rd-intra": rd_detail, "speed-entropy": entropy_detail, "exact-cuda": exact_detail}
+    )
+    top = (
+        "# Results\n\nWritten by `benchmarks/report.py` from `benchmarks/results/*.json`, never by hand.\n\n"
+    )
+    return {
+        readme: f"{head}{BEGIN}\n{block}\n{END}{tail}",
+        root / "docs" / "results.md": f"{top}{detail}\n",
+    }
+
+
+def sections(results: dict[str, Result], writers: dict[str, Callable[[Result], str]]) -> str:
+    """The parts whose results are there, in order."""
+    parts = [write(results[name]) for name, write in writers.items() if name in results]
+    return "\n\n".join(parts) or "Nothing has been measured yet."
+
+
+def _text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table; the first column is text, the others are numbers."""
+    titles = list(head)
+    rule = ["---", *["---:"] * (len(titles) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [titles, rule, *map(list, rows)])
+
+
+# ---- rate and quality --------------------------------------------------------------------------------------
+
+
+def rd_summary(result: Result) -> str:
+    """How much less rate `intra` needs than x265."""
+    rows = []
+    for metric, name in METRICS.items():
+        rate = result["bd_rate_percent"].get(metric)
+        if rate:
+            rows.append([name, percent(rate["percent"]), f"{rate['overlap_percent']:.0f} %"])
+    count = len(result["clips"])
+    ends = result["curves"]["intra"][0]["bpp"], result["curves"]["intra"][-1]["bpp"]
+    return (
+        f"`intra`, whole files, against x265 (preset slow, one frame, payload only) on the first frames of "
+        f"{count} held-out clips. BD-rate: negative is less rate. Quality 0 to 63 spans {ends[0]:.3f} to "
+        f"{ends[1]:.3f} bpp.\n\n" + table(["at equal", "BD-rate of `intra`", "quality range in common"], rows)
+    )
+
+
+def rd_detail(result: Result) -> str:
+    """The summary, every curve, BD-rates clip by clip."""
+    parts = ["## Key frames", rd_summary(result), "BD-rate clip by clip:"]
+    clips = sorted(next(iter(result["bd_rate_percent"].values()))["by_clip"])
+    of = result["bd_rate_percent"]
+    rows = [[clip, *(percent(of[m]["by_clip"].get(clip)) for m in METRICS if m in of)] for clip in clips]
+    parts.append(table(["clip", *(name for m, name in METRICS.items() if m in of)], rows))
+    for codec, curve in result["curves"].items():
+        parts.append(f"`{codec}`, mean over the clips:")
+        rows = [
+            [
+                str(row["setting"]),
+                f"{row['bpp']:.4f}",
+                *(f"{row[m]:.{2 if m == 'psnr' else 4}f}" for m in METRICS),
+            ]
+            for row in curve
+        ]
+        parts.append(table(["quality" if codec == "intra" else "CRF", "bpp", *METRICS.values()], rows))
+    return "\n\n".join([*parts, provenance(result)])
+
+
+def percent(value: float | None) -> str:
+    """A difference with its sign; "none" where the curves have no quality in common."""
+    return "none" if value is None else f"{value:+.1f} %"
+
+
+# ---- entropy coder -----------------------------------------------------------------------------------------
+
+
+def entropy_summary(result: Result) -> str:
+    """One sentence."""
+    uniform, frame = result["results"]["uniform"], result["results"]["frame_1080p"]
+    encode, decode = (1000 * frame["seconds"][way]["median"] for way in ("encode", "decode"))
+    return (
+        f"Entropy coder, one core: {uniform['encode_speed_ratio']:.1f} times the encoding and "
+        f"{uniform['decode_speed_ratio']:.1f} times the decoding speed of CompressAI's rANS on "
+        f"{uniform['symbols']:,} symbols, {uniform['over_ideal_percent']:.4f} % above the ideal size. The "
+        f"packet of a 1080p frame at {frame['bpp']:.2f} bpp takes {encode:.1f} ms to encode "
+        f"and {decode:.1f} ms to decode."
+    )
+
+
+def entropy_detail(result: Result) -> str:
+    """The sentence and the times behind it."""
+    parts = result["results"]
+    rows = [
+        [
+            name,
+            f"{part['symbols']:,}",
+            way.replace("_", " "),
+            f"{1000 * times['median']:.2f}",
+            f"{1000 * times['least']:.2f}",
+        ]
+        for name, part in parts.items()
+        for way, times in part["seconds"].items()
+    ]
+    head = ["test", "symbols", "what", "median, ms", "least, ms"]
+    return "\n\n".join(["## Entropy coder", entropy_summary(result), table(head, rows), provenance(result)])
+
+
+# ---- exact networks ----------------------------------------------------------------------------------------
+
+
+def exact_detail(result: Result) -> str:
+    """Which ways of computing gave the reference's bits, and how fast they are."""
+    rows = [
+        [name, f"{way['equal']} of {way['cases']}", f"{way['milliseconds']:.2f}"]
+        for name, way in result["ways"].items()
+    ]
+    return "\n\n".join(
+        [
+            "## Exact networks",
+            f"On {result['device']}, against float64 on the CPU. Cases are switches (reduced precision, "
+            f"choice of kernels, autocast) x memory formats x batch sizes x networks; the default is "
+            f"`{result['default_way']}`.",
+            table(["way", "equal", "ms a layer"], rows),
+            provenance(result),
+        ]
+    )
+
+
+def provenance(result: Result) -> str:
+    """Where the numbers come from."""
+    versions = ", ".join(f"{name} {number}" for name, number in result.get("versions", {}).items())
+    changed = " with uncommitted changes" if result.get("changed_files") else ""
+    commit = str(result.get("commit", "unknown"))[:9]
+    return f"`{result['command']}` on {result['machine']}; commit {commit}{changed}; {versions}."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

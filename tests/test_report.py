@@ -1,0 +1,87 @@
+"""The report writes what was measured, and notices when a page is out of date."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import report  # noqa: E402
+
+POINT = {"setting": 3, "bpp": 0.1, "lpips_alex": 0.2, "lpips_vgg": 0.3, "dists": 0.1, "psnr": 25.0}
+RATE = {"percent": -51.24, "overlap_percent": 71.6, "by_clip": {"a": -50.0, "b": None}}
+RD = {
+    "commit": "0123456789abcdef",
+    "command": "python benchmarks/rd.py intra",
+    "machine": "a machine",
+    "versions": {"torch": "2.4"},
+    "clips": {"a": "", "b": ""},
+    "curves": {"intra": [POINT, {**POINT, "setting": 63, "bpp": 0.7}], "x265": [POINT]},
+    "bd_rate_percent": dict.fromkeys(report.METRICS, RATE),
+}
+EXACT = {
+    "commit": "0123456789abcdef",
+    "command": "python benchmarks/exact_cuda.py",
+    "machine": "a machine",
+    "device": "cuda (a GPU)",
+    "default_way": "double",
+    "ways": {"default": {"cases": 8, "equal": 8, "milliseconds": 1.234, "failures": []}},
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "docs").mkdir()
+    results = tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    (results / "rd-intra.json").write_text(json.dumps(RD))
+    (results / "exact-cuda.json").write_text(json.dumps(EXACT))
+    entropy = (ROOT / "benchmarks" / "results" / "speed-entropy.json").read_text()
+    (results / "speed-entropy.json").write_text(entropy)
+    (tmp_path / "README.md").write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    return tmp_path
+
+
+def test_pages_hold_the_numbers_and_nothing_else_changes(root: Path) -> None:
+    assert report.main(["--root", str(root)]) == 0
+    readme = (root / "README.md").read_text()
+    assert readme.startswith(f"before\n{report.BEGIN}\n")
+    assert readme.endswith(f"{report.END}\nafter\n")
+    assert "| LPIPS-Alex | -51.2 % | 72 % |" in readme
+    assert "0.100 to 0.700 bpp" in readme
+    assert "old" not in readme
+    details = (root / "docs" / "results.md").read_text()
+    assert "| b | none |" in details
+    assert "| default | 8 of 8 | 1.23 |" in details
+    assert "commit 012345678;" in details
+
+
+def test_check_notices_pages_that_are_out_of_date(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main(["--root", str(root), "--check"]) == 1
+    assert "results.md is out of date" in capsys.readouterr().out
+    report.main(["--root", str(root)])
+    assert report.main(["--root", str(root), "--check"]) == 0
+    (root / "benchmarks" / "results" / "exact-cuda.json").unlink()
+    assert report.main(["--root", str(root), "--check"]) == 1
+
+
+def test_without_results_it_says_so(root: Path) -> None:
+    for path in (root / "benchmarks" / "results").iterdir():
+        path.unlink()
+    report.main(["--root", str(root)])
+    assert "Nothing has been measured yet." in (root / "README.md").read_text()
+
+
+def test_a_readme_without_markers_is_refused(root: Path) -> None:
+    (root / "README.md").write_text("no markers")
+    with pytest.raises(ValueError, match="markers"):
+        report.main(["--root", str(root)])
+
+
+def test_the_pages_of_this_project_are_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main(["--check"]) == 0, capsys.readouterr().out
