@@ -25,7 +25,8 @@ else:
     tomllib = pytest.importorskip("tomli")
 
 ROOT = Path(__file__).parents[1]
-STACK = "torch torchvision diffusers compressai einops lpips pytorch-fid numpy av constriction safetensors typer rich"
+STACK = "torch torchvision diffusers compressai einops lpips pytorch-fid numpy "
+    "av constriction safetensors typer rich"
 
 
 @pytest.fixture(scope="module")
