@@ -46,7 +46,41 @@ def entropy(repetitions: int) -> dict[str, Any]:
     }
 
 
-PARTS: dict[str, Callable[[int], dict[str, Any]]] = {"entropy": entropy}
+def intra(repetitions: int) -> dict[str, Any]:
+    """`intra` on one 448x256 frame of the shipped sample at quality 32, and what its time is made of."""
+    import torch
+
+    import gencodec
+    from gencodec.demo import SAMPLE
+    from gencodec.video import open_video
+
+    with open_video(SAMPLE, frames=(0, 1), size=(448, 256)) as video:
+        frame = next(iter(video))
+    info = gencodec.VideoInfo(448, 256, video.info.fps, 1)
+    frame_coder = gencodec.create("intra", device="cpu").coder  # type: ignore[attr-defined]
+
+    def encode() -> bytes:
+        encoder = coder.SymbolEncoder()
+        frame_coder.encode(encoder, frame, 32)
+        return encoder.finish()
+
+    payload = encode()
+    latents = frame_coder.decode(coder.SymbolDecoder(payload), info, 32)
+    seconds = interleave(
+        {
+            "encode": encode,
+            "decode": lambda: frame_coder.render(
+                frame_coder.decode(coder.SymbolDecoder(payload), info, 32).y_hat, info, 32
+            ),
+            "decode_latents": lambda: frame_coder.decode(coder.SymbolDecoder(payload), info, 32),
+            "synthesis": lambda: frame_coder.render(latents.y_hat, info, 32),
+        },
+        repetitions,
+    )
+    return {"threads": torch.get_num_threads(), "bytes": len(payload), "seconds": seconds}
+
+
+PARTS: dict[str, Callable[[int], dict[str, Any]]] = {"entropy": entropy, "intra": intra}
 
 
 def interleave(functions: dict[str, Callable[[], object]], repetitions: int) -> dict[str, dict[str, float]]:

@@ -1,9 +1,10 @@
 """What every codec is: packets, frame types, the `Codec` interface and the exceptions. Read this file first.
 
-A codec turns frames into packets and packets into frames, lazily; `container` stores packets in a file, `api` and
-`cli` join the two. Frames at this boundary are uint8 RGB tensors of shape (3, H, W) on the CPU.
+A codec turns frames into packets and packets into frames, lazily; `container` stores packets in a file, `api`
+and `cli` join the two. Frames at this boundary are uint8 RGB tensors of shape (3, H, W) on the CPU.
 
-    frames ─► Codec.encode ─► packets ─► container.Writer ─► .gcv ─► container.Reader ─► packets ─► Codec.decode ─► frames
+    frames ─► Codec.encode ─► packets ─► container.Writer ─► .gcv
+    .gcv ─► container.Reader ─► packets ─► Codec.decode ─► frames
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class UnreadableInput(GencodecError):
 
 
 class InexactDevice(GencodecError):
-    """A device whose exact networks do not give the recorded bits: it would decode garbage, so it is refused."""
+    """A device whose exact networks do not give the recorded bits; it would decode garbage."""
 
 
 class FrameType(IntEnum):
@@ -78,8 +79,8 @@ class Packet:
 class Weights:
     """What `Codec.load` builds its networks from.
 
-    `files` maps each weights file's role (for example "intra") to its tensors by name; `id` is the first four bytes
-    of a SHA-256 over all of these files, as an integer, and stands in the header of every stream.
+    `files` maps each weights file's role (for example "intra") to its tensors by name; `id` is the first four
+    bytes of a SHA-256 over all of these files, as an integer, and stands in the header of every stream.
     """
 
     preset: str
@@ -112,9 +113,10 @@ class RateControl(ABC):
 class Codec(ABC):
     """A method that turns frames into packets and back; without state between calls.
 
-    The laws that every codec is tested for: tests/test_laws.py. `codec_id` is the method's number on the wire (1..127
-    for those of this package, 128..255 for others), `version` the version of its payload syntax. `weight_sets` maps a
-    preset ("tiny", "paper") to the sets of weights files that it can decode with, newest first.
+    The laws that every codec is tested for: tests/test_laws.py. `codec_id` is the method's number on the wire
+    (1..127 for those of this package, 128..255 for others), `version` the version of its payload syntax.
+    `weight_sets` maps a preset ("tiny", "paper") to the sets of weights files that it can decode with, newest
+    first.
     """
 
     name: ClassVar[str]
@@ -130,7 +132,7 @@ class Codec(ABC):
 
     @classmethod
     def pack_settings(cls, **options: object) -> bytes:
-        """Canonical bytes of the options that a decoder must know. Raises ValueError for an unknown option."""
+        """Canonical bytes of the options that a decoder must know. Raises ValueError for an unknown one."""
         if options:
             raise ValueError(f"method {cls.name!r} has no options, got {sorted(options)}")
         return b""
@@ -140,8 +142,8 @@ class Codec(ABC):
     def load(cls, weights: Weights, settings: bytes, *, device: torch.device | str) -> Self:
         """Build the codec's networks from `weights`.
 
-        Raises CorruptStream for settings that no encoder writes, UnsupportedStream for newer ones, InexactDevice for
-        a device that fails the self-test, ValueError for weights of the wrong layout.
+        Raises CorruptStream for settings that no encoder writes, UnsupportedStream for newer ones,
+        InexactDevice for a device that fails the self-test, ValueError for weights of the wrong layout.
         """
 
     @abstractmethod
@@ -157,8 +159,8 @@ class Codec(ABC):
     ) -> Iterator[Packet]:
         """Yield packets as frames come in, each GOP beginning with an INTRA packet.
 
-        `on_recon` receives every frame as a decoder on this machine will give it, in order; `on_symbols` every int32
-        array of symbols in coding order.
+        `on_recon` receives every frame as a decoder on this machine will give it, in order; `on_symbols`
+        every int32 array of symbols in coding order.
         """
 
     @abstractmethod

@@ -145,7 +145,7 @@ class _H264Sink:
 
     def write(self, frame: Tensor) -> None:
         planes = rgb_to_yuv(frame, matrix=self._matrix, subsampling=self._subsampling)
-        picture = _picture(planes, f"yuv{self._subsampling}p")
+        picture = planes_to_frame(planes, f"yuv{self._subsampling}p")
         picture.pts, picture.time_base = self._index, self._time_base
         picture.colorspace, picture.color_range = _COLOUR_CODES[self._matrix][2], _LIMITED_RANGE
         self._container.mux(self._stream.encode(picture))
@@ -204,7 +204,8 @@ def _add_stream(container: Any, info: VideoInfo, pixel_format: str, matrix: str)
     return stream
 
 
-def _picture(planes: Iterable[Tensor], pixel_format: str) -> av.VideoFrame:
+def planes_to_frame(planes: Iterable[Tensor], pixel_format: str) -> av.VideoFrame:
+    """An 8-bit planar frame of `pixel_format` from its planes, uint8 (H, W) each."""
     planes = list(planes)
     height, width = planes[0].shape
     picture = av.VideoFrame(width, height, pixel_format)

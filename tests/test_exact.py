@@ -1,4 +1,6 @@
-"""Exact networks give the same bits whatever the threads, memory format, kernels, batch; and refuse what could not."""
+"""Exact networks give the same bits whatever the threads, memory format, kernels, batch; and refuse what
+could not.
+"""
 
 import contextlib
 import itertools
@@ -198,7 +200,7 @@ def test_a_bad_file_is_refused(damage):
     else:
         tensors["p.second_in.bias"] = torch.full_like(tensors["p.second_in.bias"], 2**25)
     fresh = LatentPrior(8, 6, width=16, context=16)
-    with pytest.raises(ValueError, match="second_in|refused"):
+    with pytest.raises(ValueError, match=r"second_in|refused"):
         load_exact(fresh, fresh.tables(), tensors, "p.")
 
 

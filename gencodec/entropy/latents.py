@@ -1,7 +1,7 @@
 """The shared latent coder: y and its hyper-latents to and from one packet's symbols.
 
-    encode   y ─► z ─► put(z) ─► features ─► mean, index ─► put(first half) ─► mean, index ─► put(second half)
-    decode             get(z) ─► features ─► mean, index ─► get(first half) ─► mean, index ─► get(second half) ─► y_hat
+    encode   y ─► z ─► put(z) ─► features ─► mean, index ─► put(first) ─► mean, index ─► put(second)
+    decode             get(z) ─► features ─► mean, index ─► get(first) ─► mean, index ─► get(second) ─► y_hat
 
 Everything right of z is integers; both sides run the same lines, so the decoder's tables are the encoder's.
 """
@@ -33,7 +33,7 @@ Stage = Callable[[Tensor, Tensor, np.ndarray], Tensor]
 
 @dataclass(frozen=True)
 class CodedLatents:
-    """y_hat (1,C,H,W) float32 on a grid of 1/8, and the int32 symbols in coding order: z, first half, second half."""
+    """y_hat (1,C,H,W) float32 on a grid of 1/8, and int32 symbols in coding order: z, first, second half."""
 
     y_hat: Tensor
     symbols: list[np.ndarray]
@@ -49,13 +49,17 @@ class LatentCoder:
 
     @classmethod
     def load(cls, model: LatentModel, tensors: Mapping[str, Tensor], prefix: str = "latents.") -> LatentCoder:
-        """Fill `model`'s exact layers and the tables from a weights file. Raises ValueError for another layout."""
+        """Fill `model`'s exact layers and the tables from a file. Raises ValueError for another layout."""
         load_exact(model.prior, model.prior.tables(), tensors, f"{prefix}prior.")
-        y_tables, z_tables = (CdfTables.from_tensors(tensors, f"{prefix}{name}_tables") for name in ("y", "z"))
+        y_tables, z_tables = (
+            CdfTables.from_tensors(tensors, f"{prefix}{name}_tables") for name in ("y", "z")
+        )
         return cls(model, y_tables, z_tables)
 
     @torch.inference_mode()
-    def encode(self, encoder: SymbolEncoder, y: Tensor, quality: int, extra: Tensor | None = None) -> CodedLatents:
+    def encode(
+        self, encoder: SymbolEncoder, y: Tensor, quality: int, extra: Tensor | None = None
+    ) -> CodedLatents:
         """Quantise y (1,C,H,W), in quantisation steps, and put its symbols into `encoder`."""
         q = torch.tensor([quality], device=y.device)
         z = self.model.hyper_symbols(y.float(), q)
@@ -99,8 +103,10 @@ class LatentCoder:
         z = torch.from_numpy(z_symbols).to(device).float()[None]
         return CodedLatents(self._two_passes(z, q, size, extra, get_y), symbols)
 
-    def _two_passes(self, z: Tensor, quality: Tensor, size: tuple[int, int], extra: Tensor | None, code: Stage) -> Tensor:
-        """What both sides do alike; `code(mean, index, mask)` gives the symbols (1,C,H,W) of one half, zero elsewhere."""
+    def _two_passes(
+        self, z: Tensor, quality: Tensor, size: tuple[int, int], extra: Tensor | None, code: Stage
+    ) -> Tensor:
+        """What both sides do alike; `code(mean, index, mask)` gives the symbols of one half, else zero."""
         prior = self.model.prior
         features = prior.features(z, quality, size, extra)
         mask = first_half(prior.y_channels, *size, device=z.device)
@@ -116,15 +122,19 @@ class LatentCoder:
 
     @torch.inference_mode()
     def fingerprint(self, device: torch.device) -> str:
-        """SHA-256 of the exact networks' integer outputs on a fixed input: the known answer of a device's self-test."""
+        """SHA-256 of the exact networks' integer outputs on a fixed input, for a device's self-test."""
         prior, digest = self.model.prior, hashlib.sha256()
         for quality in (0, 31, 63):
             q = torch.tensor([quality], device=device)
             z = _pattern((1, prior.z_channels, 3, 4), 17).to(device)
             size = (3 * HYPER_STRIDE, 4 * HYPER_STRIDE)
-            extra = _pattern((1, prior.extra_channels, *size), 13).to(device) if prior.extra_channels else None
+            extra = (
+                _pattern((1, prior.extra_channels, *size), 13).to(device) if prior.extra_channels else None
+            )
             features = prior.features(z, q, size, extra)
-            y_first = _pattern((1, prior.y_channels, *size), 41).to(device) * first_half(prior.y_channels, *size, device=device)
+            y_first = _pattern((1, prior.y_channels, *size), 41).to(device) * first_half(
+                prior.y_channels, *size, device=device
+            )
             for mean, index in (prior.first(features, q), prior.second(features, y_first, q)):
                 for values in (mean / MEAN_STEP, round_index(index)):
                     digest.update(_to_numpy(values).astype("<i4").tobytes())
@@ -134,8 +144,8 @@ class LatentCoder:
         """Raise InexactDevice unless the exact networks give the recorded fingerprint on `device`."""
         if self.fingerprint(device) != recorded:
             raise InexactDevice(
-                f"device {device} does not compute the exact entropy networks to the recorded bits; it would decode "
-                "garbage. Use --device cpu, and please report this machine (gencodec doctor)"
+                f"device {device} does not compute the exact entropy networks to the recorded bits; it would "
+                "decode garbage. Use --device cpu, and please report this machine (gencodec doctor)"
             )
 
 

@@ -14,17 +14,16 @@ from torch import Tensor, nn
 
 from gencodec.entropy.prior import (
     HYPER_STRIDE,
-    NUM_SCALES,
     LatentPrior,
     first_half,
     quality_shift,
     round_index,
 )
+from gencodec.entropy.scales import NUM_SCALES, SCALE_MAX, SCALE_MIN, SKIPPED_SCALES
 from gencodec.nn.exact import ACT_MAX, round_clamp
 from gencodec.nn.layers import conv3x3, pad_to_multiple
 from gencodec.nn.quality import QualityTable
 
-SCALE_MIN, SCALE_MAX = 0.11, 32.0
 LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (NUM_SCALES - 1)
 
 
@@ -79,34 +78,36 @@ class LatentModel(nn.Module):
         super().__init__()
         self.hyper_analysis = HyperAnalysis(y_channels, z_channels, context)
         self.prior = LatentPrior(y_channels, z_channels, width, context, extra_channels)
-        self.z_index = QualityTable(z_channels, 24.0, 40.0)  # training only: shipped tables are counted, see export
+        self.z_index = QualityTable(
+            z_channels, 24.0, 40.0
+        )  # training only: shipped tables are counted, see export
 
     def hyper_symbols(self, y: Tensor, quality: Tensor) -> Tensor:
         """Integers z_hat (B,z_channels,h,w) within ±16, with straight-through gradient."""
         return round_clamp(self.hyper_analysis(y, quality), 1.0, ACT_MAX)
 
     def forward(self, y: Tensor, quality: Tensor, extra: Tensor | None = None) -> LatentEstimate:
-        """Quantise y (B,y_channels,H,W), in quantisation steps, and estimate its bits. `quality` (B,) int64."""
+        """Quantise y (B,y_channels,H,W), in quantisation steps, and estimate its bits; quality (B,) int64."""
         z = self.hyper_analysis(y, quality)
         z_hat = round_clamp(z, 1.0, ACT_MAX)
         z_scale = index_to_scale(self.z_index(quality).clamp(0, NUM_SCALES - 1))[:, :, None, None]
-        z_bits = gaussian_bits(z + self._noise(z), z_scale).sum((1, 2, 3))
+        z_bits = gaussian_bits(self._relaxed(z), z_scale).sum((1, 2, 3))
 
         features = self.prior.features(z_hat, quality, (y.shape[-2], y.shape[-1]), extra)
-        mask = first_half(*y.shape[1:], device=y.device)
+        mask = first_half(y.shape[1], y.shape[2], y.shape[3], y.device)
         mean, index = self.prior.first(features, quality)
-        y_first = torch.where(mask, self._quantise(y, mean), torch.zeros_like(y))
+        y_first = torch.where(mask, round_clamp(self._residual(y, mean, round_index(index)), 1.0) + mean, 0.0)
         mean2, index2 = self.prior.second(features, y_first, quality)
         mean, index = torch.where(mask, mean, mean2), torch.where(mask, index, index2)
-        scale = index_to_scale(round_index(index))
-        y_bits = gaussian_bits(y - mean + self._noise(y), scale).sum((1, 2, 3))
-        return LatentEstimate(self._quantise(y, mean), y_bits, z_bits, z_hat)
+        index = round_index(index)
+        residual = self._residual(y, mean, index)
+        y_bits = gaussian_bits(self._relaxed(residual), index_to_scale(index)).sum((1, 2, 3))
+        return LatentEstimate(round_clamp(residual, 1.0) + mean, y_bits, z_bits, z_hat)
 
-    def _quantise(self, y: Tensor, mean: Tensor) -> Tensor:
-        return round_clamp(y - mean, 1.0) + mean
+    def _residual(self, y: Tensor, mean: Tensor, index: Tensor) -> Tensor:
+        """y - mean; outside of training zero where the coder codes nothing, as `LatentCoder` does."""
+        return y - mean if self.training else torch.where(index < SKIPPED_SCALES, 0.0, y - mean)
 
-    def _noise(self, like: Tensor) -> Tensor:
-        return torch.rand_like(like) - 0.5 if self.training else torch.zeros_like(like)
-
-
-
+    def _relaxed(self, residual: Tensor) -> Tensor:
+        """What the rate is taken of: the rounded value, in training replaced by uniform noise around it."""
+        return residual + (torch.rand_like(residual) - 0.5) if self.training else torch.round(residual)

@@ -4,9 +4,9 @@
                             └─► second (+ first half) ─► mean, index of the second half
     features also take `extra`, integer planes of earlier frames, where a method has them.
 
-y_hat lives on a grid of 1/8: an integer symbol plus a mean. Which half an element belongs to alternates over places and
-between the two halves of the channels, so that each pass sees something at every place.
-Sources: checkerboard context, He et al. 2021 (arXiv 2103.15306), in the two-pass form with alternating channel groups
+y_hat lives on a grid of 1/8: an integer symbol plus a mean. Which half an element belongs to alternates over
+places and between the two halves of the channels, so that each pass sees something at every place. Sources:
+checkerboard context, He et al. 2021 (arXiv 2103.15306), in the two-pass form with alternating channel groups
 of Li et al. 2023 (DCVC-DC, arXiv 2302.14402); gains for variable rate, Cui et al. 2021 (arXiv 2003.02012).
 """
 
@@ -15,21 +15,33 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gencodec.nn.exact import ACT_MAX, ACT_STEP, ExactConv2d, ExactPixelShuffle, Link, round_clamp, to_activation
+from gencodec.entropy.scales import NUM_SCALES
+from gencodec.nn.exact import (
+    ACT_MAX,
+    ACT_STEP,
+    ExactConv2d,
+    ExactPixelShuffle,
+    Link,
+    round_clamp,
+    to_activation,
+)
 from gencodec.nn.quality import NUM_QUALITIES, QualityTable
 
 MEAN_STEP = 2.0**-3
-NUM_SCALES = 64
 HYPER_STRIDE = 4  # of z against y
 
 
 def quality_shift(quality: Tensor) -> Tensor:
-    """Octaves by which latents of `quality` (B,) are larger than the networks' range: 0..4, as (B,1,1,1) float."""
-    return torch.div(quality * 4 + NUM_QUALITIES // 2, NUM_QUALITIES, rounding_mode="floor").float().reshape(-1, 1, 1, 1)
+    """Octaves by which latents of `quality` (B,) are larger than the networks' range: 0..4, (B,1,1,1)"""
+    return (
+        torch.div(quality * 4 + NUM_QUALITIES // 2, NUM_QUALITIES, rounding_mode="floor")
+        .float()
+        .reshape(-1, 1, 1, 1)
+    )
 
 
 def first_half(channels: int, height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
-    """Mask (1,channels,H,W) of the elements coded in the first pass: a checkerboard, turned in the upper channels."""
+    """Mask (1,channels,H,W) of the elements coded first: a checkerboard, turned in the upper channels."""
     rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
     upper = torch.arange(channels, device=device) >= channels // 2
     return ((rows[:, None] + columns + upper[:, None, None]) % 2 == 0)[None]
@@ -38,7 +50,9 @@ def first_half(channels: int, height: int, width: int, device: torch.device | st
 class LatentPrior(nn.Module):
     """Means and scale indices of y (y_channels) from z (z_channels, a quarter of the size), in two passes."""
 
-    def __init__(self, y_channels: int, z_channels: int, width: int = 64, context: int = 96, extra_channels: int = 0) -> None:
+    def __init__(
+        self, y_channels: int, z_channels: int, width: int = 64, context: int = 96, extra_channels: int = 0
+    ) -> None:
         super().__init__()
         self.y_channels, self.z_channels, self.extra_channels = y_channels, z_channels, extra_channels
         self.hyper_in = ExactConv2d(z_channels, width)
@@ -54,8 +68,10 @@ class LatentPrior(nn.Module):
         self.first_quality = QualityTable(context)
         self.second_quality = QualityTable(context)
 
-    def features(self, z_hat: Tensor, quality: Tensor, size: tuple[int, int], extra: Tensor | None = None) -> Tensor:
-        """Features (B,width+extra,H,W) at y's `size` from integers z_hat (B,z_channels,ceil(H/4),ceil(W/4))."""
+    def features(
+        self, z_hat: Tensor, quality: Tensor, size: tuple[int, int], extra: Tensor | None = None
+    ) -> Tensor:
+        """Features (B,width+extra,H,W) at y's `size` from integers z_hat (B,z_channels,H/4,W/4)."""
         x = self.hyper_in(round_clamp(z_hat, ACT_STEP, ACT_MAX), self.hyper_quality(quality))
         x = self.hyper_up2(self.hyper_mid(self.hyper_up1(x)))[..., : size[0], : size[1]]
         return x if extra is None else torch.cat([x, extra], 1)

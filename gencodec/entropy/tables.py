@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import constriction
 import numpy as np
 
+from gencodec.entropy.scales import NUM_SCALES, SCALE_MAX, SCALE_MIN, SKIPPED_SCALES
+
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Self
@@ -29,15 +31,6 @@ ESCAPED = -32768  # in a Lookup: no bin, no symbol
 MAX_SYMBOL = 32767  # symbols are -MAX_SYMBOL .. MAX_SYMBOL; callers clamp before they encode
 MAX_TABLES = 65536
 MAX_LENGTH = 4096
-
-NUM_SCALES = 64
-SCALE_MIN, SCALE_MAX = 0.11, 32.0
-
-# Scales whose symbols are zero by definition. At index 3, scale 0.144, one symbol in 1900 would differ from
-# zero. It costs 12 bits and lies just beyond 1/2, where coding it lowers the squared error by 2|x| - 1, on
-# average 0.073: 0.006 per bit, when symbols of wide tables gain 0.1 per bit. So the encoder that leaves them
-# out is the better one.
-SKIPPED_SCALES = 4
 
 
 class Lookup(NamedTuple):

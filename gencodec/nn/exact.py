@@ -1,12 +1,14 @@
 """Convolutions whose outputs are the same bits on every device: integers carried in floating point.
 
-Activations lie on the grid ACT_STEP within ±ACT_MAX, weights are 8-bit multiples of a power of two per output channel,
-biases lie on the product grid ACT_STEP x weight step. Every partial sum is then a multiple of the product grid, and
-stays below 2^24 multiples, so that float32 holds it without rounding: any order of summation gives the same bits. The
-bound is kept by projection in training and checked by `check_bound` when weights are loaded.
+Activations lie on the grid ACT_STEP within ±ACT_MAX, weights are 8-bit multiples of a power of two per output
+channel, biases lie on the product grid ACT_STEP x weight step. Every partial sum is then a multiple of the
+product grid, and stays below 2^24 multiples, so that float32 holds it without rounding: any order of
+summation gives the same bits. The bound is kept by projection in training and checked by `check_bound` when
+weights are loaded.
 
 Training goes through the same code with straight-through gradients. A network is first trained in float
-(`exact = False`), then converted: `equalise` fills the activation range, `convert` freezes the weights' grids.
+(`exact = False`), then converted: `equalise` fills the activation range, `convert` freezes the weights'
+grids.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ Way = Literal["double", "unfold", "conv"]
 class _RoundClamp(torch.autograd.Function):
     """Round to multiples of `step` and clamp to ±`limit`.
 
-    The gradient passes through the rounding, and through the clamp where the value is inside or would move back in.
+    The gradient passes through the rounding, and through the clamp where the value is inside or would move
+    back in.
     """
 
     @staticmethod
@@ -52,7 +55,7 @@ class _RoundClamp(torch.autograd.Function):
 
 def round_clamp(x: Tensor, step: float, limit: float = math.inf) -> Tensor:
     """Round `x` to multiples of `step`, a power of two, within ±limit; straight-through gradient."""
-    return _RoundClamp.apply(x, step, limit)  # type: ignore[no-any-return]
+    return _RoundClamp.apply(x, step, limit)
 
 
 def to_activation(x: Tensor) -> Tensor:
@@ -63,7 +66,8 @@ def to_activation(x: Tensor) -> Tensor:
 def safe_way(device: torch.device) -> Way:
     """The fastest way of computing that no switch of the process can make inexact on `device`.
 
-    A float32 product is plain on x86 CPUs unless the process asked for less precision; everywhere else float64 is.
+    A float32 product is plain on x86 CPUs unless the process asked for less precision; everywhere else
+    float64 is.
     """
     x86 = device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64")
     return "unfold" if x86 and torch.get_float32_matmul_precision() == "highest" else "double"
@@ -72,9 +76,10 @@ def safe_way(device: torch.device) -> Way:
 def plain_conv2d(x: Tensor, weight: Tensor, stride: int, padding: int, way: Way = "double") -> Tensor:
     """Convolve by plain sums of products, x (B,C,H,W) with weight (O,C,k,k), in one of three ways.
 
-    "double": im2col and a float64 matrix product. Nothing that a process can switch on touches float64: no TF32, bf16,
-    autocast, Winograd or NNPACK. "unfold": the same in float32, five times faster; see `safe_way`. "conv" (training):
-    torch's convolution, which may pick another algorithm and is exact only where proven.
+    "double": im2col and a float64 matrix product. Nothing that a process can switch on touches float64: no
+    TF32, bf16, autocast, Winograd or NNPACK. "unfold": the same in float32, five times faster; see
+    `safe_way`. "conv" (training): torch's convolution, which may pick another algorithm and is exact only
+    where proven.
     """
     if way == "conv":
         with torch.autocast(x.device.type, enabled=False):
@@ -83,7 +88,9 @@ def plain_conv2d(x: Tensor, weight: Tensor, stride: int, padding: int, way: Way 
     out_channels, _, k, _ = weight.shape
     height, width = ((n + 2 * padding - k) // stride + 1 for n in x.shape[-2:])
     x = x.to(dtype)
-    columns = x.flatten(2) if k == stride == 1 and padding == 0 else F.unfold(x, k, padding=padding, stride=stride)
+    columns = (
+        x.flatten(2) if k == stride == 1 and padding == 0 else F.unfold(x, k, padding=padding, stride=stride)
+    )
     with torch.autocast(x.device.type, enabled=False):
         out = weight.to(dtype).reshape(out_channels, -1) @ columns  # (B,O,H*W)
     return out.reshape(x.shape[0], out_channels, height, width).float()
@@ -92,15 +99,22 @@ def plain_conv2d(x: Tensor, weight: Tensor, stride: int, padding: int, way: Way 
 class ExactConv2d(nn.Module):
     """A convolution on the integer grids, followed by a leaky ReLU (slope 1/8) where `activation` is set.
 
-    In: (B,in_channels,H,W) on the activation grid. Out: (B,out_channels,H',W') on the activation grid, or, with
-    `head`, the bare sums on the product grid. `bias_add` (B,out_channels), a table row that depends on the packet's
-    quality for example, is rounded to the product grid like the bias.
+    In: (B,in_channels,H,W) on the activation grid. Out: (B,out_channels,H',W') on the activation grid, or,
+    with `head`, the bare sums on the product grid. `bias_add` (B,out_channels), a table row that depends on
+    the packet's quality for example, is rounded to the product grid like the bias.
     """
 
     exponent: Tensor
 
     def __init__(
-        self, in_channels: int, out_channels: int, k: int = 3, *, stride: int = 1, activation: bool = True, head: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        k: int = 3,
+        *,
+        stride: int = 1,
+        activation: bool = True,
+        head: bool = False,
     ) -> None:
         super().__init__()
         self.stride, self.padding, self.activation, self.head = stride, k // 2, activation and not head, head
@@ -148,7 +162,7 @@ class ExactConv2d(nn.Module):
 
     @torch.no_grad()
     def convert(self) -> None:
-        """Choose each output channel's weight step, 2^ceil(log2(max / 127)), and compute exactly from now on."""
+        """Choose each output channel's weight step, 2^ceil(log2(max / 127)); exact from here on."""
         largest = self.weight.abs().amax((1, 2, 3)).clamp_min(2.0**-20)
         self.exponent.copy_(torch.ceil(torch.log2(largest / WEIGHT_MAX)))
         self.exact = True
@@ -163,7 +177,7 @@ class ExactConv2d(nn.Module):
 
     @torch.no_grad()
     def project(self) -> None:
-        """Shrink the channels that break the bound until they keep it. To be called after every optimizer step."""
+        """Shrink the channels that break the bound until they keep it; after every optimizer step."""
         for _ in range(8):
             excess = (self.largest_sum() / (MAX_SUM - 1)).float()
             if not bool((excess > 1).any()):
@@ -233,8 +247,9 @@ def check_bounds(modules: Iterable[nn.Module]) -> None:
 class Link:
     """A producer whose channels may be rescaled because everyone who reads them is known.
 
-    `output` is the module whose output the consumers read (a pixel shuffle around the producer, or the producer itself);
-    the producer's channels are the first ones of each consumer's input. `tables` are added to the producer's bias.
+    `output` is the module whose output the consumers read (a pixel shuffle around the producer, or the
+    producer itself); the producer's channels are the first ones of each consumer's input. `tables` are added
+    to the producer's bias.
     """
 
     output: nn.Module
@@ -245,10 +260,11 @@ class Link:
 
 @torch.no_grad()
 def equalise(links: Sequence[Link], run: Callable[[], object]) -> None:
-    """Scale channels by powers of two so that activations fill ±ACT_MAX; what the network computes stays the same.
+    """Scale channels by powers of two so that activations fill ±ACT_MAX; what the network computes stays the
+    same.
 
-    `run` passes calibration data through the network, still in float. The 99.95th percentile of each channel is brought
-    just below the clamp. Leaky ReLU is positively homogeneous, so that a factor moves through it.
+    `run` passes calibration data through the network, still in float. The 99.95th percentile of each channel
+    is brought just below the clamp. Leaky ReLU is positively homogeneous, so that a factor moves through it.
     """
     seen: dict[nn.Module, Tensor] = {}
     hooks = [link.output.register_forward_hook(lambda m, _, out: seen.__setitem__(m, out)) for link in links]
@@ -258,7 +274,9 @@ def equalise(links: Sequence[Link], run: Callable[[], object]) -> None:
     factors = {link.output: _headroom(seen[link.output]) for link in links}
     for link in links:
         factor = factors[link.output]  # (C,)
-        spread = factor.repeat_interleave(len(link.producer.bias) // len(factor))  # a pixel shuffle takes 4 for 1
+        spread = factor.repeat_interleave(
+            len(link.producer.bias) // len(factor)
+        )  # a pixel shuffle takes 4 for 1
         link.producer.weight.mul_(spread[:, None, None, None])
         for values in (link.producer.bias, *link.tables):
             values.mul_(spread)

@@ -1,7 +1,7 @@
 """Exact networks as integers: what a weights file holds of them, and back.
 
-Per layer: `weight` int8 (O,C,k,k), `exponent` int8 (O) and `bias` int32 in product steps, (O), or (64,O) where a quality
-table is added to it. Nothing is computed in float at load that could round.
+Per layer: `weight` int8 (O,C,k,k), `exponent` int8 (O) and `bias` int32 in product steps, (O), or (64,O)
+where a quality table is added to it. Nothing is computed in float at load that could round.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TableOf = Sequence[tuple[QualityTable, ExactConv2d]]
 
 @torch.no_grad()
 def export_exact(net: nn.Module, tables: TableOf, prefix: str) -> dict[str, Tensor]:
-    """Integer tensors of every exact layer of `net`, which was converted before. Raises ValueError if one was not."""
+    """Integer tensors of every exact layer of `net`, converted before. Raises ValueError if one was not."""
     table_of = {layer: table for table, layer in tables}
     out = {}
     for name, layer in _named_layers(net):
@@ -41,13 +41,17 @@ def load_exact(net: nn.Module, tables: TableOf, tensors: Mapping[str, Tensor], p
     """
     table_of = {layer: table for table, layer in tables}
     for name, layer in _named_layers(net):
-        weight, exponent, bias = (tensors.get(f"{prefix}{name}.{part}") for part in ("weight", "exponent", "bias"))
+        weight, exponent, bias = (
+            tensors.get(f"{prefix}{name}.{part}") for part in ("weight", "exponent", "bias")
+        )
         table = table_of.get(layer)
         bias_shape = (NUM_QUALITIES, len(layer.bias)) if table else layer.bias.shape
         _check(f"{prefix}{name}.weight", weight, torch.int8, layer.weight.shape)
         _check(f"{prefix}{name}.exponent", exponent, torch.int8, layer.exponent.shape)
         _check(f"{prefix}{name}.bias", bias, torch.int32, bias_shape)
-        assert weight is not None and exponent is not None and bias is not None
+        assert weight is not None
+        assert exponent is not None
+        assert bias is not None
         layer.exponent.copy_(exponent)
         layer.weight.copy_(weight.float() * torch.exp2(layer.exponent)[:, None, None, None])
         values = bias.float() * layer.product_step()

@@ -37,7 +37,7 @@ class Upsample(nn.Module):
 
 
 def init_unit(module: nn.Module) -> None:
-    """Initialise so that deviations are kept from layer to layer and residual blocks begin close to the identity."""
+    """Keep deviations from layer to layer; residual blocks begin near the identity."""
     for m in module.modules():
         if isinstance(m, nn.Conv2d):
             nn.init.kaiming_normal_(m.weight, nonlinearity="linear")

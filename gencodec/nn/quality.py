@@ -1,4 +1,4 @@
-"""What depends on the quality index 0..63: rows of small tables, interpolated between anchors while training."""
+"""What depends on the quality index 0..63: rows of small tables, interpolated between anchors in training."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ def anchor_weights() -> Tensor:
 
 
 class QualityTable(nn.Module):
-    """A learned row of `channels` values for each quality; anchors are trained, the table of 64 rows is what ships.
+    """A learned row of `channels` values for each quality; anchors are trained, the table of 64 rows is what
+    ships.
 
-    The rows are stored rather than interpolated at load: a fused multiply-add may round otherwise on another device.
+    The rows are stored rather than interpolated at load: a fused multiply-add may round otherwise on another
+    device.
     """
 
     rows: Tensor

@@ -19,7 +19,7 @@ def freeze_tables(model: nn.Module) -> None:
 
 
 def float_names(model: nn.Module, skip: Sequence[str]) -> list[str]:
-    """Names of the tensors that a file must hold for `model`: all but anchors and those that begin with `skip`."""
+    """Names of the tensors that a file must hold for `model`: all but anchors and what begins with `skip`."""
     names = model.state_dict().keys()
     return [n for n in names if not n.startswith(tuple(skip)) and not n.endswith(".anchors")]
 
@@ -42,6 +42,8 @@ def load_float(model: nn.Module, tensors: Mapping[str, Tensor], skip: Sequence[s
         if name not in tensors:
             raise ValueError(f"weights lack the tensor {name!r}")
         if tensors[name].shape != state[name].shape or not tensors[name].is_floating_point():
-            raise ValueError(f"{name} must be floating point {tuple(state[name].shape)}, got {tuple(tensors[name].shape)}")
+            raise ValueError(
+                f"{name} must be floating point {tuple(state[name].shape)}, got {tuple(tensors[name].shape)}"
+            )
         state[name].copy_(tensors[name].float())
     freeze_tables(model)

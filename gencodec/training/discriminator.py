@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
@@ -14,8 +16,7 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         channels = (12, *widths)
         self.layers = nn.ModuleList(
-            spectral_norm(nn.Conv2d(a, b, 4, stride=2, padding=1))
-            for a, b in zip(channels[:-1], channels[1:], strict=True)
+            spectral_norm(nn.Conv2d(a, b, 4, stride=2, padding=1)) for a, b in pairwise(channels)
         )
         self.last = spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
 
@@ -35,5 +36,3 @@ def discriminator_loss(net: PatchDiscriminator, real: Tensor, decoded: Tensor) -
 def generator_loss(net: PatchDiscriminator, decoded: Tensor) -> Tensor:
     """What the synthesis minimises to be taken for real, per picture (B,)."""
     return -net(decoded).mean((1, 2, 3))
-
-

@@ -28,16 +28,16 @@ from gencodec.training.discriminator import PatchDiscriminator, discriminator_lo
 class Recipe:
     """What the loss weighs and when a phase begins (share of the budget)."""
 
-    lambda_min: float = 0.35
-    lambda_max: float = 10.0
+    lambda_min: float = 0.1
+    lambda_max: float = 4.0
     annealing: float = 8.0  # how much larger lambda is at the start
     l1: float = 3.0
     gradient: float = 4.0  # warm phase only
     lpips: float = 1.0
     adversarial: float = 0.02
     perceptual_from: float = 0.15
-    exact_from: float = 0.4
-    adversarial_from: float = 0.75
+    exact_from: float = 0.35
+    adversarial_from: float = 0.65
     learning_rate: float = 8e-4
     batch: int = 8
     crop: int = 128

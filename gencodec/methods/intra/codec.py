@@ -1,15 +1,17 @@
 """`intra`: every frame a key frame, by the shared hyperprior image codec. All that goes on the wire is here.
 
-    frame ─► x (padded) ─► Analysis ─► y ─► LatentCoder ─► payload ─► LatentCoder ─► y_hat ─► Synthesis ─► x_hat (cropped)
+    frame ─► x (padded) ─► Analysis ─► y ─► LatentCoder ─► payload
+    payload ─► LatentCoder ─► y_hat ─► Synthesis ─► x_hat (cropped)
 
 A packet holds one frame; its payload is the entropy coder's bytes: z, first half and second half of y.
-Follows Ballé et al. 2018 (arXiv 1802.01436), Minnen et al. 2018 (1809.02736) and, for training a synthesis to please the
-eye at low rates, Mentzer et al. 2020 (HiFiC, 2006.09965). Written from the papers; MIT.
+Follows Ballé et al. 2018 (arXiv 1802.01436), Minnen et al. 2018 (1809.02736) and, for training a synthesis to
+please the eye at low rates, Mentzer et al. 2020 (HiFiC, 2006.09965). Written from the papers; MIT.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +19,16 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from gencodec.codec import Codec, CorruptStream, EncodedGop, FrameType, Packet, RateControl, VideoInfo, Weights
+from gencodec.codec import (
+    Codec,
+    CorruptStream,
+    EncodedGop,
+    FrameType,
+    Packet,
+    RateControl,
+    VideoInfo,
+    Weights,
+)
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.latents import CodedLatents, LatentCoder
 from gencodec.methods.intra.model import IntraModel
@@ -29,7 +40,9 @@ from gencodec.nn.state import load_float
 class KeyFrameCoder:
     """One frame to a payload and back; what the other methods use for their key frames too."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], device: torch.device | str) -> None:
+    def __init__(
+        self, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], device: torch.device | str
+    ) -> None:
         self.device = torch.device(device)
         model = IntraModel()
         self.latents = LatentCoder.load(model.latents, tensors)
@@ -76,7 +89,9 @@ class Intra(Codec):
         if settings:
             raise CorruptStream(f"intra has no settings, the header holds {len(settings)} bytes of them")
         role = "intra"
-        return cls(KeyFrameCoder(weights.files[role], weights.metadata[role], device), weights.preset, weights.id)
+        return cls(
+            KeyFrameCoder(weights.files[role], weights.metadata[role], device), weights.preset, weights.id
+        )
 
     def encode(
         self,
@@ -90,11 +105,13 @@ class Intra(Codec):
     ) -> Iterator[Packet]:
         """See `Codec.encode`: one INTRA packet a frame."""
         for number, frame in enumerate(frames):
-            gop = rate.select(lambda q, frame=frame, number=number: self._encode_frame(frame, number, video, q))
-            for symbols in gop.symbols if on_symbols else ():
-                on_symbols(symbols)
-            for recon in gop.recon() if on_recon else ():
-                on_recon(recon)
+            gop = rate.select(partial(self._encode_frame, frame, number, video))
+            for symbols in gop.symbols:
+                if on_symbols:
+                    on_symbols(symbols)
+            if on_recon:
+                for recon in gop.recon():
+                    on_recon(recon)
             yield from gop.packets
 
     def decode(
@@ -108,12 +125,15 @@ class Intra(Codec):
         """See `Codec.decode`."""
         for packet in packets:
             if packet.type != FrameType.INTRA or packet.num_frames != 1:
-                raise CorruptStream(f"intra has packets of one INTRA frame, got {packet.type!r}, {packet.num_frames}")
+                raise CorruptStream(
+                    f"intra has packets of one INTRA frame, got {packet.type!r}, {packet.num_frames}"
+                )
             decoder = SymbolDecoder(packet.payload)
             coded = self.coder.decode(decoder, video, packet.quality)
             decoder.finish()
-            for symbols in coded.symbols if on_symbols else ():
-                on_symbols(symbols)
+            for symbols in coded.symbols:
+                if on_symbols:
+                    on_symbols(symbols)
             yield self.coder.render(coded.y_hat, video, packet.quality)
 
     def _encode_frame(self, frame: Tensor, number: int, video: VideoInfo, quality: int) -> EncodedGop:

@@ -1,4 +1,6 @@
-"""Everything of `intra` that is trained: transforms and latent model, and the chain of exact layers to equalise."""
+"""Everything of `intra` that is trained: transforms and latent model, and the chain of exact layers to
+equalise.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,11 @@
 """Analysis and synthesis of the key-frame codec, with learned gains for the quality.
 
-    x ─► Analysis ─► y ─► x gain[quality] ─► latent coder ─► y_hat ─► x inverse_gain[quality] ─► Synthesis ─► x_hat
+    x ─► Analysis ─► y ─► x gain[quality] ─► latent coder ─► y_hat
+    y_hat ─► x inverse_gain[quality] ─► Synthesis ─► x_hat
 
-x is (B,3,H,W) in [0,1], H and W multiples of 16; y is (B,y_channels,H/16,W/16). The transforms run mostly at 1/4 and
-1/8 of the size, where a convolution costs little. Gains: Cui et al. 2021 (arXiv 2003.02012), equations 4 to 6.
+x is (B,3,H,W) in [0,1], H and W multiples of 16; y is (B,y_channels,H/16,W/16). The transforms run mostly at
+1/4 and 1/8 of the size, where a convolution costs little. Gains: Cui et al. 2021 (arXiv 2003.02012),
+equations 4 to 6.
 """
 
 from __future__ import annotations
@@ -86,15 +88,21 @@ def dct_basis(channels: int) -> Tensor:
     Five eighths of the channels see brightness, the others the two colour differences.
     """
     n = torch.arange(STRIDE)
-    cosine = torch.cos(math.pi / STRIDE * (n[None] + 0.5) * n[:, None]) * math.sqrt(2 / STRIDE)  # (frequency,place)
+    cosine = torch.cos(math.pi / STRIDE * (n[None] + 0.5) * n[:, None]) * math.sqrt(
+        2 / STRIDE
+    )  # (frequency,place)
     cosine[0] /= math.sqrt(2)
-    order = sorted(((u, v) for u in range(STRIDE) for v in range(STRIDE)), key=lambda f: (f[0] ** 2 + f[1] ** 2, f))
+    order = sorted(
+        ((u, v) for u in range(STRIDE) for v in range(STRIDE)), key=lambda f: (f[0] ** 2 + f[1] ** 2, f)
+    )
     blocks = torch.stack([cosine[u][:, None] * cosine[v][None] for u, v in order])  # (256,16,16)
     colours = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [-0.5, 1.0, -0.5]])
     colours /= colours.norm(dim=1, keepdim=True)
     chroma = channels * 3 // 16
     counts = (channels - 2 * chroma, chroma, chroma)
-    parts = [blocks[:count, None] * colour[:, None, None] for count, colour in zip(counts, colours, strict=True)]
+    parts = [
+        blocks[:count, None] * colour[:, None, None] for count, colour in zip(counts, colours, strict=True)
+    ]
     return torch.cat(parts)
 
 
@@ -111,9 +119,10 @@ class Transforms(nn.Module):
 
     @torch.no_grad()
     def _begin_as_dct(self) -> None:
-        """Start as a transform codec: the linear paths are a cosine transform and its inverse, the rest is near zero.
+        """Start as a transform codec: the linear paths are a cosine transform and its inverse.
 
-        From a random start most channels die under the first rate term, and the picture's mean takes hundreds of steps.
+        From a random start most channels die under the first rate term, and the picture's mean takes hundreds
+        of steps.
         """
         init_unit(self)
         basis = dct_basis(len(self.analysis.linear.weight))
@@ -121,8 +130,8 @@ class Transforms(nn.Module):
         scale[0] = 0.5  # brightness: else it leaves the range of the context network
         self.analysis.linear.weight.copy_(basis * scale)
         self.synthesis.linear.weight.copy_(basis / scale)
-        for last in (self.analysis.last[-1], self.synthesis.at2[-1]):
-            last.weight.mul_(0.1)
+        self.analysis.last[-1].get_parameter("weight").mul_(0.1)
+        self.synthesis.at2[-1].get_parameter("weight").mul_(0.1)
 
     def to_latents(self, x: Tensor, quality: Tensor) -> Tensor:
         """(B,3,H,W) in [0,1] -> y in quantisation steps, (B,y_channels,H/16,W/16)."""

@@ -1,0 +1,141 @@
+"""The key-frame codec with its shipped weights: sizes, rates, refusals, the same symbols in any process."""
+
+import json
+import os
+import subprocess
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from golden.regenerate import clip
+
+import gencodec
+from gencodec import weights
+from gencodec.codec import CorruptStream, FrameType, InexactDevice, Packet, VideoInfo
+from gencodec.entropy.coder import SymbolEncoder
+from gencodec.methods.intra.codec import Intra
+from gencodec.methods.intra.networks import dct_basis
+from gencodec.rate import ConstantQuality
+from gencodec.video import open_video
+
+FRAME_TOLERANCE = 2  # grey levels of 255; measured, see docs/exact.md
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return gencodec.create("intra", device="cpu")
+
+
+def info_of(frames):
+    return VideoInfo(frames[0].shape[2], frames[0].shape[1], Fraction(25), len(frames))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (17, 9), (64, 48), (3, 130)])
+def test_any_size_comes_back(codec, size):
+    frames = list(clip(2, size[1], size[0]))
+    recon, sent, received = [], [], []
+    packets = list(
+        codec.encode(
+            frames, info_of(frames), ConstantQuality(40), on_recon=recon.append, on_symbols=sent.append
+        )
+    )
+    decoded = list(codec.decode(packets, info_of(frames), on_symbols=received.append))
+    assert [f.shape for f in decoded] == [f.shape for f in frames]
+    assert all(torch.equal(a, b) for a, b in zip(decoded, recon, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(sent, received, strict=True))
+
+
+def test_quality_buys_bytes_and_fidelity(codec):
+    frames = list(clip(1))
+    sizes, errors = [], []
+    for quality in (0, 21, 42, 63):
+        packets = list(codec.encode(frames, info_of(frames), ConstantQuality(quality)))
+        (decoded,) = codec.decode(packets, info_of(frames))
+        sizes.append(len(packets[0].payload))
+        errors.append((decoded.float() - frames[0].float()).abs().mean().item())
+    assert sizes == sorted(sizes)
+    assert errors[-1] < errors[0]
+
+
+def test_real_size_is_the_estimated_one(codec):
+    frame = clip(1, 128, 192)[0]
+    coder = codec.coder
+    for quality in (10, 40, 63):
+        encoder = SymbolEncoder()
+        z = coder.encode(encoder, frame, quality).symbols[0]
+        size = 8 * len(encoder.finish())
+        q = torch.tensor([quality])
+        with torch.inference_mode():
+            y = coder.model.transforms.to_latents(frame[None].float() / 255, q)
+            estimate = coder.model.latents(y, q).y_bits.item()
+        estimate += coder.latents.z_tables.bits(z, coder.latents._z_index(z.shape, quality)).sum()
+        assert abs(size - estimate) <= 0.01 * estimate + 64
+
+
+@pytest.mark.parametrize(
+    "packet", [Packet(FrameType.PREDICTED, 9, 0, 1, b""), Packet(FrameType.INTRA, 9, 0, 2, b"")]
+)
+def test_packets_that_no_encoder_writes_are_refused(codec, packet):
+    with pytest.raises(CorruptStream):
+        list(codec.decode([packet], VideoInfo(64, 64, Fraction(25), 1)))
+
+
+def test_settings_are_refused(codec):
+    with pytest.raises(CorruptStream, match="settings"):
+        Intra.load(weights.load_set(["intra-tiny-1"], "tiny"), b"x", device="cpu")
+
+
+def test_altered_exact_weights_are_refused():
+    loaded = weights.load_set(["intra-tiny-1"], "tiny")
+    tensors = {k: v.clone() for k, v in loaded.files["intra"].items()}
+    tensors["latents.prior.first_out.bias"][0] += 1000
+    altered = type(loaded)(loaded.preset, {"intra": tensors}, loaded.metadata, loaded.id)
+    with pytest.raises(InexactDevice):
+        Intra.load(altered, b"", device="cpu")
+
+
+@pytest.mark.parametrize("stage", ["y_tables", "z_tables"])
+def test_one_altered_table_entry_changes_the_symbols(codec, stage):
+    frames = list(clip(1))
+    sent, received = [], []
+    packets = list(codec.encode(frames, info_of(frames), ConstantQuality(50), on_symbols=sent.append))
+    loaded = weights.load_set(["intra-tiny-1"], "tiny")
+    tensors = {k: v.clone() for k, v in loaded.files["intra"].items()}
+    cdf = tensors[f"latents.{stage}.cdf"]
+    used = 20 if stage == "y_tables" else 6 * 32 + 3
+    cdf[used, 1] += 1 if cdf[used, 1] + 1 < cdf[used, 2] else -1
+    other = Intra.load(
+        type(loaded)(loaded.preset, {"intra": tensors}, loaded.metadata, loaded.id), b"", device="cpu"
+    )
+    try:
+        list(other.decode(packets, info_of(frames), on_symbols=received.append))
+    except CorruptStream:
+        return
+    assert any(not np.array_equal(a, b) for a, b in zip(sent, received, strict=True))
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"OMP_NUM_THREADS": "1"},
+        {"OMP_NUM_THREADS": "2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+        {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"},
+    ],
+    ids=["one-thread", "avx2", "sse41"],
+)
+def test_another_process_decodes_the_same_symbols(codec, tmp_path, environment):
+    path = tmp_path / "a.gcv"
+    sent = gencodec.encode(clip(2), path, codec=codec, quality=45, fps=Fraction(25)).latents_sha256
+    command = [sys.executable, "-m", "gencodec", "decode", str(path), str(tmp_path / "out"), "--json"]
+    run = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
+    assert json.loads(run.stdout)["latents_sha256"] == sent
+    with open_video(tmp_path / "out") as video:
+        pairs = list(zip(video, gencodec.decode(path), strict=True))
+    assert max(int((a.int() - b.int()).abs().max()) for a, b in pairs) <= FRAME_TOLERANCE
+
+
+def test_the_cosine_start_is_orthonormal():
+    basis = dct_basis(96).flatten(1)
+    assert torch.allclose(basis @ basis.T, torch.eye(96), atol=1e-5)
