@@ -42,6 +42,13 @@ def parse(args: list[str]) -> argparse.Namespace:
     return options
 
 
+def recipe_for(batch: int, crop: int, device: torch.device) -> Recipe:
+    """The recipe at a batch and crop; a GPU affords LPIPS on every picture and on larger windows of it."""
+    if device.type == "cpu":
+        return replace(Recipe(), batch=batch, crop=crop)
+    return replace(Recipe(), batch=batch, crop=crop, lpips_batch=batch, window=min(crop, 128))
+
+
 def train_intra(args: list[str]) -> None:
     """Train the key-frame codec, or with --export write its weights."""
     if "--export" in args:
@@ -53,7 +60,7 @@ def train_intra(args: list[str]) -> None:
     device = torch.device(options.device)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # every batch has the same shape
-    recipe = replace(Recipe(), batch=options.batch, crop=options.crop)
+    recipe = recipe_for(options.batch, options.crop, device)
     bank = PictureBank(options.data, crop=recipe.crop, limit=options.limit)
     task = IntraTask(recipe, str(options.lpips) if options.lpips else None, device, options.seed)
     source = BatchSource(bank, recipe.batch, device, options.seed + int(1e6))
