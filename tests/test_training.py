@@ -26,6 +26,7 @@ from gencodec.codec import VideoInfo
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.nn.exact import exact_layers
 from gencodec.rate import ConstantQuality
+from gencodec.training.cli import recipe_for
 from gencodec.training.data import BatchSource, DeviceBank, PictureBank
 from gencodec.training.intra import IntraTask, Recipe
 from gencodec.training.trainer import Budget, Trainer, load_checkpoint
@@ -296,6 +297,12 @@ def _is_in(x: torch.Tensor, bank: PictureBank) -> bool:
     return False
 
 
+def test_a_gpu_sees_lpips_of_every_picture() -> None:
+    assert recipe_for(8, 128, CPU) == Recipe()
+    recipe = recipe_for(64, 256, torch.device("cuda"))
+    assert (recipe.lpips_batch, recipe.window, recipe.crop) == (64, 128, 256)
+
+
 BARE = """
 import importlib.abc, pathlib, sys, types
 BLOCKED = set(
@@ -341,7 +348,8 @@ def test_training_needs_torch_numpy_safetensors_and_opencv_only(tmp_path: Path) 
 
 def test_opencv_reads_the_same_picture(pictures: Path) -> None:
     pytest.importorskip("cv2")
-    from gencodec.training.data import _read_clip_opencv, read_image
+    from gencodec.training.cli import recipe_for
+from gencodec.training.data import _read_clip_opencv, read_image
 
     path = next(p for p in sorted(pictures.rglob("*.png")))
     assert np.array_equal(next(_read_clip_opencv(path)), read_image(path))
