@@ -27,6 +27,7 @@ from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.nn.exact import exact_layers
 from gencodec.rate import ConstantQuality
 from gencodec.training.cli import recipe_for
+from gencodec.training import export
 from gencodec.training.data import BatchSource, DeviceBank, PictureBank
 from gencodec.training.intra import IntraTask, Recipe
 from gencodec.training.trainer import Budget, Trainer, load_checkpoint
@@ -260,6 +261,25 @@ def test_exported_weights_load_and_code_a_frame(finished: Path, pictures: Path, 
 # ---- data and dependencies ---------------------------------------------------------------------------------
 
 
+def test_training_goes_on_from_exported_weights(finished: Path, pictures: Path, tmp_path: Path) -> None:
+    """The shipped file holds all that matters: a model begun from it computes what the checkpoint's average did."""
+    weights = tmp_path / "w.safetensors"
+    training.run(
+        "intra", ["--export", str(finished / "checkpoint.pt"), str(weights), "--data", str(pictures), "--crop", "64", "--rounds", "1"]
+    )
+    task = IntraTask(TINY, None, CPU, seed=0)
+    task.start_from(gencodec.weights.load_file(weights)[0])
+    average = export.load_checkpoint(finished / "checkpoint.pt")
+    x, quality = torch.rand(2, 3, 64, 64), torch.tensor([3, 60])
+    with torch.no_grad():
+        begun, expected = task.model.eval()(x, quality), average(x, quality)
+    assert (begun.x_hat - expected.x_hat).abs().mean() < 0.02  # half precision, and rounding that it tips
+    training.run(
+        "intra", ["--data", str(pictures), "--crop", "64", "--batch", "2", "--steps", "2", "--init", str(weights), "--out", str(tmp_path / "run")]
+    )
+    assert len(lines(tmp_path / "run")) == 2
+
+
 def test_no_pictures_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no clip or photograph of at least 64 pixels"):
         PictureBank([tmp_path], crop=64)
@@ -348,7 +368,7 @@ def test_training_needs_torch_numpy_safetensors_and_opencv_only(tmp_path: Path) 
 
 def test_opencv_reads_the_same_picture(pictures: Path) -> None:
     pytest.importorskip("cv2")
-    from gencodec.training.cli import recipe_for
+    from gencodec.training import export
 from gencodec.training.data import _read_clip_opencv, read_image
 
     path = next(p for p in sorted(pictures.rglob("*.png")))
