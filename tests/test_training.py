@@ -26,12 +26,13 @@ from gencodec.codec import VideoInfo
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.nn.exact import exact_layers
 from gencodec.rate import ConstantQuality
-from gencodec.training.cli import recipe_for
 from gencodec.training import export
+from gencodec.training.cli import recipe_for
 from gencodec.training.data import BatchSource, DeviceBank, PictureBank
 from gencodec.training.intra import IntraTask, Recipe
 from gencodec.training.trainer import Budget, Trainer, load_checkpoint
 from gencodec.video import write_video
+from gencodec.weights import load_file
 
 CPU = torch.device("cpu")
 TINY = replace(Recipe(), batch=2, crop=64, lpips_batch=1)
@@ -84,12 +85,14 @@ def finished(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_phases_come_in_order(finished: Path) -> None:
-    def phase(line: dict) -> int:
-        exact = "saturation" in line
-        return 0 if "gradient" in line else 3 if "adversarial" in line else 2 if exact else 1
+    def terms(line: dict) -> str:
+        exact = "adversarial" if "adversarial" in line else "exact"
+        return exact if "saturation" in line else "warm" if "gradient" in line else "perceptual"
 
-    phases = [phase(line) for line in lines(finished)]
-    assert phases == [0] * 3 + [1] * 5 + [2] * 7 + [3] * 5
+    task, log = IntraTask(TINY, None, CPU, seed=0), lines(finished)
+    assert [terms(line) for line in log] == [task.phase(line["progress"]) for line in log]
+    order = list(dict.fromkeys(terms(line) for line in log))
+    assert order == ["warm", "perceptual", "exact", "adversarial"]
     assert load_checkpoint(finished / "checkpoint.pt")["task"]["exact"] is True
 
 
@@ -258,26 +261,23 @@ def test_exported_weights_load_and_code_a_frame(finished: Path, pictures: Path, 
     assert (decoded.float() - frame[0].float()).abs().mean() < 64
 
 
-# ---- data and dependencies ---------------------------------------------------------------------------------
-
-
 def test_training_goes_on_from_exported_weights(finished: Path, pictures: Path, tmp_path: Path) -> None:
-    """The shipped file holds all that matters: a model begun from it computes what the checkpoint's average did."""
+    """The shipped file holds all that matters: a model begun from it does what the average did."""
     weights = tmp_path / "w.safetensors"
-    training.run(
-        "intra", ["--export", str(finished / "checkpoint.pt"), str(weights), "--data", str(pictures), "--crop", "64", "--rounds", "1"]
-    )
+    count = ["--data", str(pictures), "--rounds", "1", "--crop", "64"]
+    training.run("intra", ["--export", str(finished / "checkpoint.pt"), str(weights), *count])
     task = IntraTask(TINY, None, CPU, seed=0)
-    task.start_from(gencodec.weights.load_file(weights)[0])
+    task.start_from(load_file(weights)[0])
     average = export.load_checkpoint(finished / "checkpoint.pt")
     x, quality = torch.rand(2, 3, 64, 64), torch.tensor([3, 60])
     with torch.no_grad():
         begun, expected = task.model.eval()(x, quality), average(x, quality)
     assert (begun.x_hat - expected.x_hat).abs().mean() < 0.02  # half precision, and rounding that it tips
-    training.run(
-        "intra", ["--data", str(pictures), "--crop", "64", "--batch", "2", "--steps", "2", "--init", str(weights), "--out", str(tmp_path / "run")]
-    )
+    train(tmp_path / "run", pictures, "--steps", "2", "--init", str(weights))
     assert len(lines(tmp_path / "run")) == 2
+
+
+# ---- data and dependencies ---------------------------------------------------------------------------------
 
 
 def test_no_pictures_is_said(tmp_path: Path) -> None:
@@ -368,8 +368,7 @@ def test_training_needs_torch_numpy_safetensors_and_opencv_only(tmp_path: Path) 
 
 def test_opencv_reads_the_same_picture(pictures: Path) -> None:
     pytest.importorskip("cv2")
-    from gencodec.training import export
-from gencodec.training.data import _read_clip_opencv, read_image
+    from gencodec.training.data import _read_clip_opencv, read_image
 
     path = next(p for p in sorted(pictures.rglob("*.png")))
     assert np.array_equal(next(_read_clip_opencv(path)), read_image(path))
