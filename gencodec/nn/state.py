@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from gencodec.nn.quality import QualityTable
+from gencodec.nn.quality import QualityTable, anchor_weights
 
 
 @torch.no_grad()
@@ -16,6 +16,16 @@ def freeze_tables(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, QualityTable):
             module.frozen = True
+
+
+@torch.no_grad()
+def thaw_tables(model: nn.Module) -> None:
+    """Let frozen quality tables be trained again, from the anchors that once made their rows."""
+    for module in model.modules():
+        if isinstance(module, QualityTable) and module.frozen:
+            fit = torch.linalg.lstsq(anchor_weights().double(), module.rows.cpu().double()).solution
+            module.anchors.copy_(fit)
+            module.frozen = False
 
 
 def float_names(model: nn.Module, skip: Sequence[str]) -> list[str]:

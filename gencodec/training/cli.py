@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from gencodec.training.data import BatchSource, PictureBank
-from gencodec.training.intra import IntraTask, Recipe
+from gencodec.training.intra import CONTINUE, IntraTask, Recipe
 from gencodec.training.trainer import Budget, Trainer
+from gencodec.weights import load_file
 
 
 def parse(args: list[str]) -> argparse.Namespace:
@@ -25,6 +26,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     add("--data", required=True, type=Path, nargs="+", help="folders of clips and photographs")
     add("--out", type=Path, default=Path("runs/intra"), help="checkpoint and log; resumed if there")
     add("--lpips", type=Path, help="LPIPS-VGG weights (.safetensors); without: the shipped LPIPS-Alex")
+    add("--init", type=Path, help="weights (.safetensors) to begin from instead of from nothing")
     add("--steps", type=int, help="length of the whole run")
     add("--minutes", type=float, help="length of the whole run, in minutes of training")
     add("--slice-steps", type=int, help="stop after so many in this call; the next goes on")
@@ -42,11 +44,10 @@ def parse(args: list[str]) -> argparse.Namespace:
     return options
 
 
-def recipe_for(batch: int, crop: int, device: torch.device) -> Recipe:
+def recipe_for(batch: int, crop: int, device: torch.device, base: Recipe | None = None) -> Recipe:
     """The recipe at a batch and crop; a GPU affords LPIPS on every picture and on larger windows of it."""
-    if device.type == "cpu":
-        return replace(Recipe(), batch=batch, crop=crop)
-    return replace(Recipe(), batch=batch, crop=crop, lpips_batch=batch, window=min(crop, 128))
+    recipe = replace(base or Recipe(), batch=batch, crop=crop)
+    return recipe if device.type == "cpu" else replace(recipe, lpips_batch=batch, window=min(crop, 128))
 
 
 def train_intra(args: list[str]) -> None:
@@ -60,9 +61,11 @@ def train_intra(args: list[str]) -> None:
     device = torch.device(options.device)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # every batch has the same shape
-    recipe = recipe_for(options.batch, options.crop, device)
+    recipe = recipe_for(options.batch, options.crop, device, CONTINUE if options.init else None)
     bank = PictureBank(options.data, crop=recipe.crop, limit=options.limit)
     task = IntraTask(recipe, str(options.lpips) if options.lpips else None, device, options.seed)
+    if options.init:
+        task.start_from(load_file(options.init)[0])
     source = BatchSource(bank, recipe.batch, device, options.seed + int(1e6))
     budget, part = Budget(options.steps, options.minutes), Budget(options.slice_steps, options.slice_minutes)
     Trainer(task, source, options.out, budget, recipe.learning_rate, part).run()

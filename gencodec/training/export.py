@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gencodec.entropy.latents import Z_BANDS, LatentCoder
 from gencodec.entropy.tables import CdfTables, factorized_tables, gaussian_tables
-from gencodec.methods.intra.model import IntraModel
+from gencodec.methods.intra.model import NOT_FLOAT, IntraModel
 from gencodec.nn.exact import convert, exact_layers, project
 from gencodec.nn.exact_io import export_exact
 from gencodec.nn.quality import NUM_QUALITIES
@@ -76,7 +76,7 @@ def export_intra(model: IntraModel, z_tables: CdfTables) -> tuple[dict[str, Tens
     y_tables = gaussian_tables()
     tensors = export_exact(prior, prior.tables(), f"{PREFIX}prior.")
     tensors |= y_tables.to_tensors(f"{PREFIX}y_tables") | z_tables.to_tensors(f"{PREFIX}z_tables")
-    tensors |= export_float(model, skip=(f"{PREFIX}prior.", f"{PREFIX}z_index."))
+    tensors |= export_float(model, skip=NOT_FLOAT)
     fresh = IntraModel()
     coder = LatentCoder.load(fresh.latents, tensors)
     return tensors, coder.fingerprint(torch.device("cpu"))

@@ -11,6 +11,7 @@ over the quality, drawn anew for each picture.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gencodec.methods.intra.model import IntraModel
+from gencodec.methods.intra.model import NOT_FLOAT, IntraModel
 from gencodec.metrics.lpips import Lpips
 from gencodec.nn.exact import convert, equalise, exact_layers, project
+from gencodec.nn.exact_io import load_exact
+from gencodec.nn.state import load_float, thaw_tables
 from gencodec.training.discriminator import PatchDiscriminator, discriminator_loss, generator_loss
 
 
@@ -45,6 +48,10 @@ class Recipe:
     lpips_batch: int = 5  # ... in so many pictures of the batch
 
 
+# Going on from shipped weights: they are exact already, and a high rate at the start would only undo them.
+CONTINUE = Recipe(perceptual_from=0.0, exact_from=0.0, adversarial_from=0.4, learning_rate=4e-4)
+
+
 class IntraTask:
     """State and one step of the training; the trainer owns the loop, the checkpoints and the log."""
 
@@ -61,6 +68,14 @@ class IntraTask:
         self.optimizer = torch.optim.Adam(parameters, recipe.learning_rate, betas=(0.9, 0.99), fused=fused)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), 2e-4, betas=(0.5, 0.99))
         self.exact = False
+
+    def start_from(self, tensors: Mapping[str, Tensor]) -> None:
+        """Begin at shipped weights. Raises ValueError for those of another layout."""
+        prior = self.model.latents.prior
+        load_exact(prior, prior.tables(), tensors, "latents.prior.")
+        load_float(self.model, tensors, skip=NOT_FLOAT)
+        thaw_tables(self.model)
+        self.exact = True
 
     def phase(self, progress: float) -> str:
         """Name of the phase at `progress` in [0,1]."""
@@ -128,7 +143,7 @@ class IntraTask:
 
     def _annealing(self, progress: float) -> float:
         """Factor on lambda: training begins at a high rate, so that no channel dies."""
-        share = min(1.0, progress / self.recipe.perceptual_from)
+        share = min(1.0, progress / self.recipe.perceptual_from) if self.recipe.perceptual_from else 1.0
         return self.recipe.annealing ** (1 - share)
 
     def _lambda(self, quality: Tensor) -> Tensor:

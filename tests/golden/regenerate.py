@@ -35,7 +35,7 @@ def clip(num_frames: int = 2, height: int = 70, width: int = 100) -> torch.Tenso
 
 
 def main() -> None:
-    """Write NAME.gcv, NAME.json (hash of the symbols) and NAME/ (frames as PNG) for each method and quality."""
+    """Write NAME.gcv, NAME.json (hash of the symbols), NAME/ (PNGs) for each method and quality."""
     for method in registry.BUILT_IN:
         codec = gencodec.create(method)
         for quality in QUALITIES:

@@ -31,7 +31,7 @@ from gencodec.codec import (
 )
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.latents import CodedLatents, LatentCoder
-from gencodec.methods.intra.model import IntraModel
+from gencodec.methods.intra.model import NOT_FLOAT, IntraModel
 from gencodec.methods.intra.networks import STRIDE
 from gencodec.nn.layers import pad_to_multiple
 from gencodec.nn.state import load_float
@@ -46,7 +46,7 @@ class KeyFrameCoder:
         self.device = torch.device(device)
         model = IntraModel()
         self.latents = LatentCoder.load(model.latents, tensors)
-        load_float(model, tensors, skip=("latents.prior.", "latents.z_index."))
+        load_float(model, tensors, skip=NOT_FLOAT)
         self.model = model.eval().requires_grad_(False).to(self.device)
         self.latents.self_test(self.device, metadata.get("fingerprint", ""))
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from gencodec.entropy.model import LatentEstimate, LatentModel
 from gencodec.methods.intra.networks import Config, Transforms
 
+NOT_FLOAT = ("latents.prior.", "latents.z_index.")  # kept as integers, or of use in training only
+
 
 class IntraOutput(NamedTuple):
     """x_hat (B,3,H,W), not clamped, and the estimate of the latents' bits."""
