@@ -35,6 +35,12 @@ class WeightsFile:
 
 
 WEIGHTS: dict[str, WeightsFile] = {
+    "intra-tiny-1": WeightsFile(
+        "intra-tiny-1.safetensors",
+        "c2612fd775409fc5c7fbd95dd28af8e04914decb6633db555a320ea50b7e6f3b",
+        "MIT",
+        "trained by this project: docs/training.md",
+    ),
     "lpips-alex-1": WeightsFile(
         "lpips-alex-1.safetensors",
         "06ede517065c184d6abe79acbcea76dfb8ea9be30302d823d49b86eb50182d75",

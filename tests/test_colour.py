@@ -19,7 +19,8 @@ def rgb_by_hand(y, u, v, matrix, bits, full_range):
         y, u, v = y / top, (u - 2 ** (bits - 1)) / top, (v - 2 ** (bits - 1)) / top
     else:
         scale = 2 ** (bits - 8)
-        y, u, v = (y - 16 * scale) / (219 * scale), *((c - 128 * scale) / (224 * scale) for c in (u, v))
+        y = (y - 16 * scale) / (219 * scale)
+        u, v = ((c - 128 * scale) / (224 * scale) for c in (u, v))
     r = y + 2 * (1 - kr) * v
     b = y + 2 * (1 - kb) * u
     g = (y - kr * r - kb * b) / (1 - kr - kb)

@@ -172,7 +172,7 @@ def test_lpips_from_file_tells_the_backbone(tmp_path):
     with pytest.raises(ValueError, match="no tensor 'lin3"):
         Lpips.from_file(tmp_path / "cut.safetensors")
     with pytest.raises(ValueError, match="net = 'squeeze'"):
-        Lpips("squeeze", tensors)  # type: ignore[arg-type]
+        Lpips("squeeze", tensors)
 
 
 def test_dists_is_a_distance():

@@ -38,4 +38,5 @@ class QualityTable(nn.Module):
 
     def table(self) -> Tensor:
         """All rows, (64,channels), from the anchors."""
-        return anchor_weights().to(self.anchors) @ self.anchors
+        with torch.autocast(self.anchors.device.type, enabled=False):  # what ships is float32
+            return anchor_weights().to(self.anchors) @ self.anchors
