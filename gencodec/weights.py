@@ -37,7 +37,7 @@ class WeightsFile:
 WEIGHTS: dict[str, WeightsFile] = {
     "intra-tiny-1": WeightsFile(
         "intra-tiny-1.safetensors",
-        "c2612fd775409fc5c7fbd95dd28af8e04914decb6633db555a320ea50b7e6f3b",
+        "5db95bf2c9f3796aeb98eed915308779379474874eeba865a230bb24a575f165",
         "MIT",
         "trained by this project: docs/training.md",
     ),

@@ -106,6 +106,7 @@ def test_the_log_is_json_lines(finished: Path) -> None:
 def test_ema_is_the_average_that_was_asked_for(tmp_path: Path) -> None:
     class Task:
         device = CPU
+        rescaled = False
 
         def __init__(self) -> None:
             self.model = nn.Linear(1, 1, bias=False)
@@ -141,6 +142,15 @@ def test_ema_is_the_average_that_was_asked_for(tmp_path: Path) -> None:
         expected = decay * expected + (1 - decay) * (step + 1)
     assert float(run.ema["weight"]) == pytest.approx(expected, rel=1e-5)
     assert float(run.ema["exponent"]) == -40  # a grid is not averaged
+
+
+def test_averages_begin_anew_where_conversion_rescales(bank: PictureBank, tmp_path: Path) -> None:
+    run = make_trainer(bank, tmp_path, steps=20)
+    start = round(20 * TINY.exact_from)
+    run.slice = Budget(start + 1)
+    run.run()
+    assert run.ema_from == start
+    assert all(torch.equal(run.ema[k], v) for k, v in run.task.model.state_dict().items())
 
 
 # ---- going on ----------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ ACT_STEP = 2.0**-3
 ACT_MAX = 16.0
 WEIGHT_MAX = 127  # weights are integers in ±127 times their channel's step
 MAX_SUM = 2**24  # float32 holds every integer up to here
+MARGIN = 1.5  # room that `equalise` leaves for activations larger than any of its sample
 SLOPE = 2.0**-3  # of the leaky ReLU; a power of two keeps the product grid
 
 Way = Literal["double", "unfold", "conv"]
@@ -287,7 +288,7 @@ def equalise(links: Sequence[Link], run: Callable[[], object]) -> None:
 def _headroom(x: Tensor) -> Tensor:
     """Power of two per channel (C,) that brings x (B,C,H,W) just below the clamp."""
     top = torch.quantile(_sample(x.abs().transpose(0, 1).flatten(1)), 0.9995, dim=1).clamp_min(1e-3)
-    return torch.exp2(torch.floor(torch.log2(ACT_MAX / top)).clamp(-8, 8))
+    return torch.exp2(torch.floor(torch.log2(ACT_MAX / (MARGIN * top))).clamp(-8, 8))
 
 
 def _sample(x: Tensor, most: int = 100_000) -> Tensor:

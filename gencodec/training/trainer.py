@@ -21,6 +21,8 @@ from torch import Tensor, nn
 class Task(Protocol):
     """What is trained: owns the networks, the optimizers and one step."""
 
+    rescaled: bool  # the networks compute the same from other weights: averages begin anew
+
     @property
     def model(self) -> nn.Module: ...  # noqa: D102
     @property
@@ -86,6 +88,7 @@ class Trainer:
     step: int = 0
     seconds: float = 0.0
     ema: dict[str, Tensor] = field(default_factory=dict)
+    ema_from: int = 0  # the step at which averaging began
 
     def run(self) -> None:
         """Train; saves at the end and every two minutes. Resumes where `folder` has a checkpoint."""
@@ -116,7 +119,10 @@ class Trainer:
 
     @torch.no_grad()
     def _update_ema(self) -> None:
-        decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
+        if self.task.rescaled:  # what was averaged until now is on other scales
+            self.ema, self.ema_from, self.task.rescaled = {}, self.step, False
+        count = self.step - self.ema_from
+        decay = min(self.ema_decay, (1 + count) / (10 + count))
         averages, values = [], []
         for name, value in self.task.model.state_dict().items():
             if name.endswith("exponent") or name not in self.ema:
@@ -139,6 +145,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "ema": self.ema,
+            "ema_from": self.ema_from,
             "source": self.source.state(),
             "torch_generator": torch.get_rng_state(),
         }
@@ -159,6 +166,7 @@ class Trainer:
         self.task.load_state(state["task"])
         device = self.task.device
         self.step, self.seconds = state["step"], state["seconds"]
+        self.ema_from = state.get("ema_from", 0)
         self.ema = {name: value.to(device) for name, value in state["ema"].items()}
         if "source" in state:  # absent in the first layout, whose runs go on with other random numbers
             self.source.load_state(state["source"])
