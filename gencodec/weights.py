@@ -37,7 +37,7 @@ class WeightsFile:
 WEIGHTS: dict[str, WeightsFile] = {
     "intra-tiny-1": WeightsFile(
         "intra-tiny-1.safetensors",
-        "5db95bf2c9f3796aeb98eed915308779379474874eeba865a230bb24a575f165",
+        "dfa55f6ccacc868d7889eeef4512950f7458966377463aff42784437f1a7c928",
         "MIT",
         "trained by this project: docs/training.md",
     ),
