@@ -41,7 +41,7 @@ class Recipe:
     perceptual_from: float = 0.15
     exact_from: float = 0.35
     adversarial_from: float = 0.65
-    learning_rate: float = 8e-4
+    learning_rate: float = 4e-4
     batch: int = 8
     crop: int = 128
     window: int = 64  # LPIPS looks at a random window of this size ...
@@ -49,7 +49,7 @@ class Recipe:
 
 
 # Going on from shipped weights: they are exact already, and a high rate at the start would only undo them.
-CONTINUE = Recipe(perceptual_from=0.0, exact_from=0.0, adversarial_from=0.4, learning_rate=4e-4)
+CONTINUE = Recipe(perceptual_from=0.0, exact_from=0.0, adversarial_from=0.4, learning_rate=2e-4)
 
 
 class IntraTask:
