@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from torch import Tensor
+Pool = Callable[[Tensor, int], Tensor]  # (map, kernel) -> map of half the size
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +58,7 @@ def as_float(tensors: Mapping[str, Tensor], name: str) -> Tensor:
 class Backbone(nn.Module):
     """The taps of "alex" or "vgg": five feature maps. Frozen; gradients flow to the input only."""
 
-    def __init__(
-        self, net: str, tensors: Mapping[str, Tensor], pool: Callable[[Tensor, int], Tensor] = max_pool
-    ) -> None:
+    def __init__(self, net: str, tensors: Mapping[str, Tensor], pool: Pool = max_pool) -> None:
         super().__init__()
         if net not in BACKBONES:
             raise ValueError(f"{net = } is none of {sorted(BACKBONES)}")

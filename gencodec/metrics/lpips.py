@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gencodec.metrics.backbone import BACKBONES, Backbone, as_float
+from gencodec.metrics.backbone import BACKBONES, Backbone, Pool, as_float, max_pool
 from gencodec.metrics.frames import check_frames, check_pictures, pad_to
 from gencodec.weights import load_file, load_named
 
@@ -36,9 +36,11 @@ class Lpips(nn.Module):
     or without a leading `lin.`, in any floating-point type. Frozen: gradients flow to the pictures only.
     """
 
-    def __init__(self, net: Literal["alex", "vgg"], tensors: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, net: Literal["alex", "vgg"], tensors: Mapping[str, Tensor], pool: Pool = max_pool
+    ) -> None:
         super().__init__()
-        self.backbone = Backbone(net, tensors)
+        self.backbone = Backbone(net, tensors, pool)
         prefix = "lin." if "lin.lin0.model.1.weight" in tensors else ""
         for k in range(len(BACKBONES[net])):
             head = as_float(tensors, f"{prefix}lin{k}.model.1.weight")  # (1,C,1,1)
@@ -53,10 +55,15 @@ class Lpips(nn.Module):
         return cls("alex", load_named("lpips-alex-1")[0]).to(device)
 
     @classmethod
-    def from_file(cls, path: str | Path, device: torch.device | str = "cpu") -> Self:
-        """LPIPS from a .safetensors file whose names tell the backbone. Raises WeightsMissing, ValueError."""
+    def from_file(
+        cls, path: str | Path, device: torch.device | str = "cpu", *, pool: Pool = max_pool
+    ) -> Self:
+        """LPIPS from a .safetensors file whose names tell the backbone. Raises WeightsMissing, ValueError.
+
+        Another `pool` makes another metric: for losses only.
+        """
         tensors, _ = load_file(path)
-        return cls("vgg" if "features.28.weight" in tensors else "alex", tensors).to(device)
+        return cls("vgg" if "features.28.weight" in tensors else "alex", tensors, pool).to(device)
 
     def forward(self, frame_a: Tensor, frame_b: Tensor) -> Tensor:
         """Distance of uint8 frames (3,H,W) or (N,3,H,W) -> float32 (N,) on the network's device, no gradient.
