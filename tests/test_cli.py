@@ -277,6 +277,7 @@ def slow_encode(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's & makes children deaf
         )
         for _ in range(1200):
             if any(tmp_path.iterdir()) or process.poll() is not None:
