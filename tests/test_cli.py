@@ -277,7 +277,7 @@ def slow_encode(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's & makes children deaf
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's & ignores it
         )
         for _ in range(1200):
             if any(tmp_path.iterdir()) or process.poll() is not None:
