@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from typing_extensions import Self
 
 from gencodec.codec import (
     Codec,
@@ -35,6 +34,9 @@ from gencodec.methods.intra.model import NOT_FLOAT, IntraModel
 from gencodec.methods.intra.networks import STRIDE
 from gencodec.nn.layers import pad_to_multiple
 from gencodec.nn.state import load_float
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class KeyFrameCoder:
