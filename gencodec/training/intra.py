@@ -34,10 +34,10 @@ class Recipe:
     lambda_min: float = 0.1
     lambda_max: float = 4.0
     annealing: float = 8.0  # how much larger lambda is at the start
-    l1: float = 3.0
+    l1: float = 2.0
     gradient: float = 4.0  # warm phase only
     lpips: float = 1.0
-    adversarial: float = 0.05
+    adversarial: float = 0.2
     perceptual_from: float = 0.15
     exact_from: float = 0.35
     adversarial_from: float = 0.5
