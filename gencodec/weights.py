@@ -37,7 +37,7 @@ class WeightsFile:
 WEIGHTS: dict[str, WeightsFile] = {
     "intra-tiny-1": WeightsFile(
         "intra-tiny-1.safetensors",
-        "dfa55f6ccacc868d7889eeef4512950f7458966377463aff42784437f1a7c928",
+        "199dafc56ee38f6647e5621d08174c9d995b7c642dfde7fdde7fc0581a6d807b",
         "MIT",
         "trained by this project: docs/training.md",
     ),
