@@ -41,8 +41,8 @@ from gencodec.video_frame import frame_to_rgb
 from gencodec.video_out import planes_to_frame, write_video
 
 RESULTS = Path(__file__).parent / "results"
-QUALITIES = (0, 5, 10, 16, 22, 28, 34, 40, 46, 52, 58, 63)
-CRFS = (20, 23, 26, 29, 32, 35, 38, 41, 44, 47, 50)
+QUALITIES = (0, 8, 16, 24, 32, 40, 48, 56, 63)
+CRFS = (23, 26, 29, 32, 35, 38, 41, 44, 47, 50)
 LOWER_IS_BETTER = ("lpips_alex", "lpips_vgg", "dists")
 DECODE = """
 import sys, gencodec
