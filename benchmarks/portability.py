@@ -63,8 +63,8 @@ def compare(options: argparse.Namespace, quality: int) -> list[dict[str, Any]]:
         path = Path(folder) / "a.gcv"
         sent = gencodec.encode(options.clip, path, codec=codec, quality=quality, frames=(0, options.frames))
         rows, first = [], None
-        for name, variables in ENVIRONMENTS.items():
-            target = Path(folder) / name
+        for number, (name, variables) in enumerate(ENVIRONMENTS.items()):
+            target = Path(folder) / f"out{number}"
             command = [sys.executable, "-m", "gencodec", "decode", str(path), str(target), "--json"]
             run = subprocess.run(
                 command, env=os.environ | variables, capture_output=True, text=True, check=True
