@@ -23,11 +23,12 @@ import gencodec
 from gencodec.video import open_video
 
 ENVIRONMENTS: dict[str, dict[str, str]] = {
-    "default": {},
+    "two threads": {"OMP_NUM_THREADS": "2"},  # said outright: the caller's own setting would be inherited
     "one thread": {"OMP_NUM_THREADS": "1"},
-    "oneDNN limited to AVX2": {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+    "two threads, oneDNN limited to AVX2": {"OMP_NUM_THREADS": "2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
     "one thread, oneDNN limited to AVX2": {"OMP_NUM_THREADS": "1", "ONEDNN_MAX_CPU_ISA": "AVX2"},
-    "oneDNN limited to SSE4.1, ATen without vectors": {
+    "two threads, oneDNN limited to SSE4.1, ATen without vectors": {
+        "OMP_NUM_THREADS": "2",
         "ONEDNN_MAX_CPU_ISA": "SSE41",
         "ATEN_CPU_CAPABILITY": "default",
     },

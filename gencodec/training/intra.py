@@ -197,7 +197,7 @@ class IntraTask:
 def smooth_pool(x: Tensor, kernel: int) -> Tensor:
     """Root mean square of 3x3, at half the size, in place of VGG's max pooling, which aliases.
 
-    Behind max pooling the synthesis learns to hide grids of two to four pixels that LPIPS-VGG does not see.
+    Meant against grids of a few pixels, to which max pooling is nearly blind.
     """
     return (F.avg_pool2d(x.square(), 3, stride=kernel, padding=1) + 1e-6).sqrt()
 
