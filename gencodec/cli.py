@@ -1,11 +1,12 @@
 """The command line; `main` is the one place where errors become exit codes.
 
 0 done · 1 a bug, or `doctor` found a fault · 2 wrong arguments or output · 3 corrupt or unsupported stream ·
-4 weights missing · 5 input cannot be read · 130 interrupted
+4 weights missing · 5 input cannot be read · 130 interrupted · 143 terminated
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import asdict
 from enum import Enum
@@ -54,6 +55,7 @@ MaxPixels = Annotated[int, typer.Option(min=1, help="Largest frame, in pixels.")
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = typer.main.get_command(app)(standalone_mode=False)
         if code == 130:  # newer typers turn Ctrl-C into this
@@ -63,6 +65,12 @@ def main() -> None:
     except BaseException as error:
         code = output.report(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminate(*_: object) -> None:
+    """Let a plain `kill` remove half-written files, as Ctrl-C does."""
+    output.say("terminated")
+    sys.exit(143)
 
 
 @app.callback(invoke_without_command=True)

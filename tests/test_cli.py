@@ -290,11 +290,16 @@ def slow_encode(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_interrupt_leaves_nothing(slow_encode: Callable[[], subprocess.Popen[str]], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_interrupt_leaves_nothing(
+    slow_encode: Callable[[], subprocess.Popen[str]], tmp_path: Path, sent: int, code: int, said: str
+) -> None:
     process = slow_encode()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err.strip()) == (130, "", "interrupted")
+    assert (process.returncode, out, err.strip()) == (code, "", said)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -22,7 +22,7 @@ from gencodec.cli import app
 from gencodec.codec import CorruptStream, Packet, VideoInfo
 from gencodec.rate import ConstantQuality
 from gencodec.training.cli import parse
-from gencodec.training.intra import Recipe
+from gencodec.training.recipe import Recipe
 from gencodec.video import write_video
 
 ROOT = Path(__file__).parents[1]
@@ -168,11 +168,12 @@ def test_navigation_and_reference_name_what_exists() -> None:
 
 def test_the_training_page_has_the_recipes_numbers() -> None:
     text, recipe = (ROOT / "docs" / "training.md").read_text(encoding="utf-8"), Recipe()
-    starts = [("perceptual", recipe.perceptual_from), ("exact", recipe.exact_from)]
-    for name, start in [*starts, ("adversarial", recipe.adversarial_from)]:
+    for name, (start, _) in recipe.phases().items():
         assert f"| {start:.2f} | {name} |" in text
     assert f"{recipe.lambda_min:g} to {recipe.lambda_max:g}, and" in text
-    assert f"Adam at {recipe.learning_rate:.0e}".replace("e-0", "e-") in text
+    rates = (recipe.prior_rate, recipe.repair_rate, recipe.perceptual_rate)
+    words = (f"{rate:g}" if rate < 1e-4 else re.sub(r"\.?0*e-0", "e-", f"{rate:.1e}") for rate in rates)
+    assert "Adam at {} for the prior, {} for the repair and {} for".format(*words) in " ".join(text.split())
 
 
 def test_the_changelog_has_this_version() -> None:

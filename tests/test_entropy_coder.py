@@ -111,7 +111,10 @@ def test_golden_bytes():
     assert encode(np.array([1]), np.array([40]), GAUSSIAN).hex() == "004119"
     symbols = np.array([0, -1, 2, 0, 5, 32767, -32767, -4])
     index = np.array([63, 40, 40, 0, 4, 20, 5, 20])
-    assert encode(symbols, index, gaussian_tables(skip=4)).hex() == "00eedfe7fffefffebfffffffff723915db5a0242c201"
+    assert (
+        encode(symbols, index, gaussian_tables(skip=4)).hex()
+        == "00eedfe7fffefffebfffffffff723915db5a0242c201"
+    )
     assert encode(np.array([-9, 9, 25, -60]), np.arange(4), FACTORIZED).hex() == "00f8ff81391ef939"
 
 

@@ -29,13 +29,14 @@ from gencodec.rate import ConstantQuality
 from gencodec.training import export
 from gencodec.training.cli import recipe_for
 from gencodec.training.data import BatchSource, DeviceBank, PictureBank
-from gencodec.training.intra import IntraTask, Recipe
+from gencodec.training.intra import IntraTask
+from gencodec.training.recipe import CONTINUE, Recipe
 from gencodec.training.trainer import Budget, Trainer, load_checkpoint
 from gencodec.video import write_video
 from gencodec.weights import load_file
 
 CPU = torch.device("cpu")
-TINY = replace(Recipe(), batch=2, crop=64, lpips_batch=1)
+TINY = replace(Recipe(), batch=2, crop=64, patch=4, repairs=2, windows=2)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def bank(pictures: Path) -> PictureBank:
 def make_trainer(bank: PictureBank, folder: Path, steps: int, slice_steps: int | None = None) -> Trainer:
     task = IntraTask(TINY, None, CPU, seed=3)
     source = BatchSource(bank, TINY.batch, CPU, seed=4)
-    return Trainer(task, source, folder, Budget(steps), 8e-4, Budget(slice_steps))
+    return Trainer(task, source, folder, Budget(steps), Budget(slice_steps))
 
 
 def lines(folder: Path) -> list[dict]:
@@ -69,11 +70,26 @@ def train(folder: Path, data: Path, *arguments: str) -> None:
 # ---- learning ----------------------------------------------------------------------------------------------
 
 
-def test_the_loss_falls_on_one_picture(bank: PictureBank) -> None:
-    task = IntraTask(replace(TINY, batch=8), None, CPU, seed=0)
+@pytest.mark.parametrize("progress", [0.0, TINY.exact_from, TINY.repair_from, TINY.perceptual_from])
+def test_the_loss_falls_on_one_picture(bank: PictureBank, progress: float) -> None:
+    task = IntraTask(replace(TINY, batch=8, repairs=16, windows=16), None, CPU, seed=0)
+    for group in task.optimizer.param_groups:
+        group["lr"] = 2e-3 * group["scale"]
     x = bank.batch(1, np.random.default_rng(0)).expand(8, -1, -1, -1).contiguous()
-    losses = [task.step(x, 0.0)["loss"] for _ in range(30)]
-    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    losses = [task.step(x, progress)["loss"] for _ in range(40)]
+    assert np.mean(losses[-8:]) < 0.95 * np.mean(losses[:8])
+
+
+def test_each_part_leaves_the_other_alone(bank: PictureBank) -> None:
+    """The prior is trained without the synthesis, then the synthesis without the prior."""
+    task = IntraTask(TINY, None, CPU, seed=0)
+    x = bank.batch(2, np.random.default_rng(0))
+    for progress, trained in ((0.0, "latents."), (0.99, "transforms.synthesis.")):
+        task.make_exact(x) if progress else task.step(x, progress)  # the first step also sets scales
+        before = {k: v.clone() for k, v in task.model.state_dict().items()}
+        task.step(x, progress)
+        changed = [k for k, v in task.model.state_dict().items() if not torch.equal(v, before[k])]
+        assert {name[: len(trained)] for name in changed} == {trained}
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +101,15 @@ def finished(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_phases_come_in_order(finished: Path) -> None:
-    def terms(line: dict) -> str:
-        exact = "adversarial" if "adversarial" in line else "exact"
-        return exact if "saturation" in line else "warm" if "gradient" in line else "perceptual"
+    def phase(line: dict) -> str:
+        if "bpp" in line:
+            return "exact" if "saturation" in line else "rate"
+        return "adversarial" if "adversarial" in line else "perceptual" if "lpips" in line else "repair"
 
     task, log = IntraTask(TINY, None, CPU, seed=0), lines(finished)
-    assert [terms(line) for line in log] == [task.phase(line["progress"]) for line in log]
-    order = list(dict.fromkeys(terms(line) for line in log))
-    assert order == ["warm", "perceptual", "exact", "adversarial"]
+    assert [phase(line) for line in log] == [task.phase(line["progress"]) for line in log]
+    order = list(dict.fromkeys(phase(line) for line in log))
+    assert order == ["rate", "exact", "repair", "perceptual", "adversarial"]
     assert load_checkpoint(finished / "checkpoint.pt")["task"]["exact"] is True
 
 
@@ -100,7 +117,7 @@ def test_the_log_is_json_lines(finished: Path) -> None:
     log = lines(finished)
     assert [line["step"] for line in log] == list(range(1, 21))
     assert all(a["minutes"] <= b["minutes"] and a["progress"] < b["progress"] for a, b in pairwise(log))
-    assert all({"loss", "bpp", "l1", "pictures_per_second"} <= line.keys() for line in log)
+    assert all({"loss", "pictures_per_second"} <= line.keys() for line in log)
 
 
 def test_ema_is_the_average_that_was_asked_for(tmp_path: Path) -> None:
@@ -111,8 +128,11 @@ def test_ema_is_the_average_that_was_asked_for(tmp_path: Path) -> None:
         def __init__(self) -> None:
             self.model = nn.Linear(1, 1, bias=False)
             self.model.register_buffer("exponent", torch.zeros(1))
-            self.optimizer = torch.optim.Adam(self.model.parameters())
+            self.optimizer = torch.optim.Adam([{"params": self.model.parameters(), "scale": 1.0}])
             self.count = 0
+
+        def learning_rate(self, progress: float) -> float:
+            return 1e-3
 
         def step(self, x: torch.Tensor, progress: float) -> dict[str, float]:
             self.count += 1
@@ -134,7 +154,7 @@ def test_ema_is_the_average_that_was_asked_for(tmp_path: Path) -> None:
 
         def load_state(self, state: dict) -> None: ...
 
-    run = Trainer(Task(), Source(), tmp_path, Budget(40), 1e-3, ema_decay=0.5)
+    run = Trainer(Task(), Source(), tmp_path, Budget(40), ema_decay=0.5)
     run.run()
     expected = 1.0
     for step in range(1, 40):
@@ -327,10 +347,23 @@ def _is_in(x: torch.Tensor, bank: PictureBank) -> bool:
     return False
 
 
-def test_a_gpu_sees_lpips_of_every_picture() -> None:
-    assert recipe_for(8, 128, CPU) == Recipe()
+def test_a_gpu_sees_every_picture() -> None:
+    assert recipe_for(8, 256, CPU) == Recipe()
     recipe = recipe_for(64, 256, torch.device("cuda"))
-    assert (recipe.lpips_batch, recipe.window, recipe.crop) == (64, 128, 256)
+    assert (recipe.windows, recipe.patch, recipe.crop) == (64, 8, 256)
+
+
+def test_learning_rates_restart_with_each_part() -> None:
+    r = Recipe()
+    for start, stop, peak in (
+        (0.0, r.repair_from, r.prior_rate),
+        (r.repair_from, r.perceptual_from, r.repair_rate),
+        (r.perceptual_from, 1.0, r.perceptual_rate),
+    ):
+        assert r.learning_rate(start) == pytest.approx(peak)
+        assert r.learning_rate(stop - 1e-6) == pytest.approx(0.01 * peak, rel=1e-3)
+    assert CONTINUE.learning_rate(0.0) == pytest.approx(CONTINUE.prior_rate)
+    assert CONTINUE.learning_rate(0.3) == pytest.approx(CONTINUE.perceptual_rate)
 
 
 BARE = """

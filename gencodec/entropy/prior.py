@@ -25,6 +25,7 @@ from gencodec.nn.exact import (
     round_clamp,
     to_activation,
 )
+from gencodec.nn.layers import compand
 from gencodec.nn.quality import NUM_QUALITIES, QualityTable
 
 MEAN_STEP = 2.0**-3
@@ -67,6 +68,11 @@ class LatentPrior(nn.Module):
         self.hyper_quality = QualityTable(width)
         self.first_quality = QualityTable(context)
         self.second_quality = QualityTable(context)
+        # Means begin near zero and move slowly: small latents round to zero best with a mean of zero, and the
+        # noise of training costs more there than a mean gives.
+        with torch.no_grad():
+            for head in (self.first_out, self.second_out):
+                head.weight[:y_channels].mul_(0.05)
 
     def features(
         self, z_hat: Tensor, quality: Tensor, size: tuple[int, int], extra: Tensor | None = None
@@ -83,7 +89,7 @@ class LatentPrior(nn.Module):
 
     def second(self, features: Tensor, y_first: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """The same for the second half, given the first half's y_hat (zero elsewhere)."""
-        near = to_activation(y_first * torch.exp2(-quality_shift(quality)))
+        near = to_activation(compand(y_first))
         x = self.second_in(torch.cat([features, near], 1), self.second_quality(quality))
         return self._head(self.second_out, self.second_mid(x), quality)
 
@@ -108,11 +114,19 @@ class LatentPrior(nn.Module):
             Link(self.second_mid, self.second_mid, [self.second_out]),
         ]
 
+    def bias_for(self, index: Tensor, quality: Tensor) -> Tensor:
+        """The output of a head that stands for the scale index (B,C) at `quality` (B,)."""
+        return (index - self._base_index(quality)[:, :, 0, 0]) / 4
+
+    def _base_index(self, quality: Tensor) -> Tensor:
+        # 3.6 octaves from quality 0 to 63, in whole indices; without the jumps of `quality_shift`
+        return (20 + torch.div(28 * quality + 31, 63, rounding_mode="floor")).float().reshape(-1, 1, 1, 1)
+
     def _head(self, head: ExactConv2d, x: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         mean, index = head(x).chunk(2, 1)
         shift = quality_shift(quality)
-        mean = round_clamp(mean * torch.exp2(shift), MEAN_STEP, 1024.0)
-        return mean, 4 * index + (20 + 7 * shift)  # an octave is 7.7 indices
+        mean = round_clamp(mean * torch.exp2(shift - 3), MEAN_STEP, 1024.0)  # small: see __init__
+        return mean, 4 * index + self._base_index(quality)
 
 
 def round_index(index: Tensor) -> Tensor:

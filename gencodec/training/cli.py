@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 
+from gencodec.methods.intra.networks import STRIDE
 from gencodec.training.data import BatchSource, PictureBank
-from gencodec.training.intra import CONTINUE, IntraTask, Recipe
+from gencodec.training.intra import IntraTask
+from gencodec.training.recipe import CONTINUE, Recipe
 from gencodec.training.trainer import Budget, Trainer
 from gencodec.weights import load_file
 
@@ -39,15 +41,18 @@ def parse(args: list[str]) -> argparse.Namespace:
     options = parser.parse_args(args)
     if options.steps is None and options.minutes is None:
         parser.error("give a budget: --steps N, --minutes M, or both")
-    if options.crop < Recipe().window or options.crop % 64:
+    if options.crop < 64 or options.crop % 64:
         parser.error(f"--crop is a multiple of 64, got {options.crop}")
     return options
 
 
 def recipe_for(batch: int, crop: int, device: torch.device, base: Recipe | None = None) -> Recipe:
-    """The recipe at a batch and crop; a GPU affords LPIPS on every picture and on larger windows of it."""
-    recipe = replace(base or Recipe(), batch=batch, crop=crop)
-    return recipe if device.type == "cpu" else replace(recipe, lpips_batch=batch, window=min(crop, 128))
+    """The recipe at a batch and crop; a GPU affords many more and larger patches."""
+    base = base or Recipe()
+    recipe = replace(base, batch=batch, crop=crop, patch=min(base.patch, crop // STRIDE))
+    if device.type == "cpu":
+        return recipe
+    return replace(recipe, repairs=4 * batch, windows=batch, patch=min(8, crop // STRIDE))
 
 
 def train_intra(args: list[str]) -> None:
@@ -68,4 +73,4 @@ def train_intra(args: list[str]) -> None:
         task.start_from(load_file(options.init)[0])
     source = BatchSource(bank, recipe.batch, device, options.seed + int(1e6))
     budget, part = Budget(options.steps, options.minutes), Budget(options.slice_steps, options.slice_minutes)
-    Trainer(task, source, options.out, budget, recipe.learning_rate, part).run()
+    Trainer(task, source, options.out, budget, part).run()

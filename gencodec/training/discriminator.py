@@ -1,38 +1,61 @@
-"""A patch discriminator for the adversarial finish; not shipped."""
+"""A critic on frozen features, for the adversarial phase; not shipped."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+MAPS = 4  # the deepest map of a small window has too few places
 
-class PatchDiscriminator(nn.Module):
-    """Real or decoded? One logit for each patch of about 40 pixels (Isola et al. 2017, arXiv 1611.07004)."""
 
-    def __init__(self, widths: tuple[int, ...] = (32, 64, 128)) -> None:
+class ProjectedCritic(nn.Module):
+    """Real or decoded? One small head on each of the first maps of a frozen backbone.
+
+    Sees texture from the first step on, where a critic of its own must first learn to; the maps are computed
+    for the perceptual loss anyway. Sauer et al. 2021 (Projected GANs, arXiv 2111.01007), without their random
+    mixing of maps.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int = 48) -> None:
         super().__init__()
-        channels = (12, *widths)
-        self.layers = nn.ModuleList(
-            spectral_norm(nn.Conv2d(a, b, 4, stride=2, padding=1)) for a, b in pairwise(channels)
+        self.heads = nn.ModuleList(self._head(c, width) for c in channels[:MAPS])
+
+    @staticmethod
+    def _head(channels: int, width: int) -> nn.Module:
+        return nn.Sequential(
+            spectral_norm(nn.Conv2d(channels, width, 1)),
+            nn.LeakyReLU(0.2),
+            spectral_norm(nn.Conv2d(width, width, 3, padding=1)),
+            nn.LeakyReLU(0.2),
+            spectral_norm(nn.Conv2d(width, 1, 1)),
         )
-        self.last = spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B,3,H,W) in [0,1] -> logits (B,1,H/16,W/16)."""
-        x = F.pixel_unshuffle(x * 2 - 1, 2)
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), 0.2)
-        return self.last(x)
+    def forward(self, maps: Sequence[Tensor], scales: Sequence[Tensor]) -> list[Tensor]:
+        """Maps (B,C,H',W') and what to divide each by -> one map of logits (B,1,H',W') for each."""
+        return [
+            head(m.float() / scale) for head, m, scale in zip(self.heads, maps[:MAPS], scales, strict=True)
+        ]
 
 
-def discriminator_loss(net: PatchDiscriminator, real: Tensor, decoded: Tensor) -> Tensor:
-    """Hinge loss; `decoded` is detached here."""
-    return F.relu(1 - net(real)).mean() + F.relu(1 + net(decoded.detach())).mean()
+def map_scales(real: Sequence[Tensor]) -> list[Tensor]:
+    """Root mean square of each real map, so that every head sees values near one."""
+    return [m.detach().float().square().mean().sqrt() + 1e-6 for m in real[:MAPS]]
 
 
-def generator_loss(net: PatchDiscriminator, decoded: Tensor) -> Tensor:
+def critic_loss(critic: ProjectedCritic, decoded: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """Hinge loss over places and heads; the maps are detached here."""
+    scales = map_scales(real)
+    on_real = critic([m.detach() for m in real], scales)
+    on_decoded = critic([m.detach() for m in decoded], scales)
+    losses = [F.relu(1 - r).mean() + F.relu(1 + d).mean() for r, d in zip(on_real, on_decoded, strict=True)]
+    return torch.stack(losses).mean()
+
+
+def generator_loss(critic: ProjectedCritic, decoded: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     """What the synthesis minimises to be taken for real, per picture (B,)."""
-    return -net(decoded).mean((1, 2, 3))
+    logits = critic(decoded, map_scales(real))
+    return -torch.stack([v.mean((1, 2, 3)) for v in logits]).mean(0)

@@ -1,55 +1,35 @@
-"""Training of `intra`: four phases in one run, by share of the budget.
+"""Training of `intra` in two parts, one after the other, by share of the budget.
 
-    warm         L1 and picture gradients only: cheap, sets the transforms and the rate up
-    perceptual   L1 + LPIPS-VGG
-    exact        the same, after the entropy networks were converted to integers
-    adversarial  the same, with a patch discriminator of small weight
+    the prior, on the latents of the cosine transform: the loss is the rate alone
+      rate         in float
+      exact        as integers
+    the synthesis, on the latents as the coder reconstructs them: the loss is the picture's
+      repair       L1
+      perceptual   L1 + LPIPS + DISTS
+      adversarial  the same, and a critic of small weight
 
-Loss per picture: R / sqrt(lambda) + sqrt(lambda) D, with R in bpp, D the distortion and lambda log-spaced
-over the quality, drawn anew for each picture.
+A step of the first part costs a thirtieth of one of the second, and neither disturbs what the other has
+learned. docs/decisions.md says what training everything at once gave.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gencodec.methods.intra.model import NOT_FLOAT, IntraModel
-from gencodec.metrics.lpips import Lpips
 from gencodec.nn.exact import convert, equalise, exact_layers, project
 from gencodec.nn.exact_io import load_exact
+from gencodec.nn.quality import NUM_QUALITIES
 from gencodec.nn.state import load_float, thaw_tables
-from gencodec.training.discriminator import PatchDiscriminator, discriminator_loss, generator_loss
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What the loss weighs and when a phase begins (share of the budget)."""
-
-    lambda_min: float = 0.1
-    lambda_max: float = 4.0
-    annealing: float = 8.0  # how much larger lambda is at the start
-    l1: float = 2.0
-    gradient: float = 4.0  # warm phase only
-    lpips: float = 1.0
-    adversarial: float = 0.2
-    perceptual_from: float = 0.15
-    exact_from: float = 0.35
-    adversarial_from: float = 0.5
-    learning_rate: float = 4e-4
-    batch: int = 8
-    crop: int = 128
-    window: int = 64  # LPIPS looks at a random window of this size ...
-    lpips_batch: int = 5  # ... in so many pictures of the batch
-
-
-# Going on from shipped weights: they are exact already, and a high rate at the start would only undo them.
-CONTINUE = Recipe(perceptual_from=0.0, exact_from=0.0, adversarial_from=0.4, learning_rate=2e-4)
+from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
+from gencodec.training.patches import Patches, cut_patches, cut_window
+from gencodec.training.perceptual import Distances, PerceptualLoss
+from gencodec.training.recipe import PRIOR, Recipe
 
 
 class IntraTask:
@@ -59,17 +39,14 @@ class IntraTask:
         torch.manual_seed(seed)
         self.recipe, self.device = recipe, device
         self.generator = np.random.default_rng(seed)
-        self.model = IntraModel().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.critic = PatchDiscriminator().to(device)
-        perceptual = (
-            Lpips.from_file(lpips_file, device, pool=smooth_pool) if lpips_file else Lpips.load(device)
-        )
-        self.lpips = perceptual.to(memory_format=torch.channels_last)
+        self.model = IntraModel().to(device).to(memory_format=torch.channels_last)
+        self.perceptual = PerceptualLoss(lpips_file).to(device).to(memory_format=torch.channels_last)
+        self.critic = ProjectedCritic(self.perceptual.channels).to(device)
         fused = device.type == "cuda"
-        parameters = self.model.parameters()
-        self.optimizer = torch.optim.Adam(parameters, recipe.learning_rate, betas=(0.9, 0.99), fused=fused)
+        groups = parameter_groups(self.model)
+        self.optimizer = torch.optim.Adam(groups, recipe.prior_rate, betas=(0.9, 0.99), fused=fused)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), 2e-4, betas=(0.5, 0.99))
-        self.exact = False
+        self.exact = self.calibrated = False
         self.rescaled = False  # since the trainer last looked
 
     def start_from(self, tensors: Mapping[str, Tensor]) -> None:
@@ -78,46 +55,33 @@ class IntraTask:
         load_exact(prior, prior.tables(), tensors, "latents.prior.")
         load_float(self.model, tensors, skip=NOT_FLOAT)
         thaw_tables(self.model)
-        self.exact = True
+        self.exact = self.calibrated = True
 
     def phase(self, progress: float) -> str:
-        """Name of the phase at `progress` in [0,1]."""
-        r = self.recipe
-        starts = {
-            "warm": 0.0,
-            "perceptual": r.perceptual_from,
-            "exact": r.exact_from,
-            "adversarial": r.adversarial_from,
-        }
-        return [name for name, start in starts.items() if progress >= start][-1]
+        """Name of the phase at `progress` in [0,1)."""
+        phases = self.recipe.phases().items()
+        return next(name for name, (start, stop) in phases if start <= progress < stop)
+
+    def learning_rate(self, progress: float) -> float:
+        """Before the trainer's warm-up."""
+        return self.recipe.learning_rate(progress)
 
     def step(self, x: Tensor, progress: float) -> dict[str, float]:
         """One optimizer step on x (B,3,crop,crop) in [0,1]; returns what the log shows."""
         phase = self.phase(progress)
-        if phase in ("exact", "adversarial") and not self.exact:
+        if not self.calibrated:
+            self._calibrate(x)
+        if phase != "rate" and not self.exact:
             self.make_exact(x)
-        quality = torch.from_numpy(self.generator.integers(0, 64, len(x))).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            out = self.model(x, quality)
-        terms = self._terms(x, out.x_hat.float(), phase)
-        rate = (out.latents.y_bits + out.latents.z_bits) / (x.shape[-1] * x.shape[-2])  # (B,) bpp
-        root = (self._lambda(quality) * self._annealing(progress)).sqrt()
-        loss = (rate / root + root * sum(terms.values())).mean()
-        self._update(loss)
-        if phase == "adversarial":
-            self._update_critic(x, out.x_hat.float().detach().clamp(0, 1))
-        return {
-            "loss": loss.item(),
-            "bpp": rate.mean().item(),
-            **{k: v.mean().item() for k, v in terms.items()},
-            **self._health(),
-        }
+        quality = self._draw_quality(len(x))
+        if phase in PRIOR:
+            return self._train_prior(x, quality)
+        return self._train_synthesis(x, quality, phase)
 
     def make_exact(self, x: Tensor) -> None:
         """Equalise the entropy networks on x, convert them to integers."""
-        x = x.repeat(8, 1, 1, 1)  # every picture at eight qualities
-        quality = torch.arange(len(x), device=self.device) * 63 // (len(x) - 1)
-        equalise(self.model.latents.prior.links(), lambda: self.model(x, quality))
+        y, quality = self._at_all_rates(x)
+        equalise(self.model.latents.prior.links(), lambda: self.model.latents(y, quality))
         convert(self.model.latents.prior)
         self.exact = self.rescaled = True
 
@@ -141,68 +105,107 @@ class IntraTask:
         self.optimizer.load_state_dict(state["optimizer"])
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         self.generator.bit_generator.state = state["generator"]
-        self.exact = bool(state["exact"])
+        self.exact, self.calibrated = bool(state["exact"]), True
         for layer in exact_layers(self.model):
             layer.exact = self.exact
 
-    def _annealing(self, progress: float) -> float:
-        """Factor on lambda: training begins at a high rate, so that no channel dies."""
-        share = min(1.0, progress / self.recipe.perceptual_from) if self.recipe.perceptual_from else 1.0
-        return self.recipe.annealing ** (1 - share)
+    def _train_prior(self, x: Tensor, quality: Tensor) -> dict[str, float]:
+        latents = self.model.latents.train()
+        with torch.no_grad():
+            y = self.model.transforms.to_latents(x, quality)
+        estimate = latents(y, quality)
+        rate = (estimate.y_bits + estimate.z_bits) / (x.shape[-1] * x.shape[-2])  # (B,) bpp
+        loss = (rate / self._lambda(quality)).mean()
+        self._update(loss)
+        if self.exact:
+            project(latents.prior)
+        return {"loss": loss.item(), "bpp": rate.mean().item(), **self._health()}
+
+    def _train_synthesis(self, x: Tensor, quality: Tensor, phase: str) -> dict[str, float]:
+        patches = self._patches(x, quality, self.recipe.repairs if phase == "repair" else self.recipe.windows)
+        with self._half_precision():
+            decoded = self.model.transforms.to_picture(patches.y_hat, patches.quality).float()
+        terms = {"l1": self.recipe.l1 * (decoded - patches.x).abs().mean()}
+        distances = self._distances(decoded, patches.x) if phase != "repair" else None
+        if distances:
+            terms |= self._perceptual_terms(distances, phase)
+        loss = torch.stack(list(terms.values())).sum()
+        self._update(loss)
+        shown = {"loss": loss.item(), **{name: value.item() for name, value in terms.items()}}
+        return shown | (self._update_critic(distances) if distances and phase == "adversarial" else {})
+
+    def _patches(self, x: Tensor, quality: Tensor, count: int) -> Patches:
+        """Patches with their latents as the coder reconstructs them."""
+        transforms, latents = self.model.transforms, self.model.latents.eval()
+        with torch.no_grad():
+            y_hat = latents(transforms.to_latents(x, quality), quality).y_hat
+        return cut_patches(y_hat, x, quality, count, self.recipe.patch, self.generator)
+
+    def _distances(self, decoded: Tensor, real: Tensor) -> Distances:
+        window = cut_window([decoded, real], self.generator)
+        with self._half_precision():
+            return self.perceptual(*window)
+
+    def _perceptual_terms(self, distances: Distances, phase: str) -> dict[str, Tensor]:
+        r = self.recipe
+        terms = {"lpips": r.lpips * distances.lpips.mean(), "dists": r.dists * distances.dists.mean()}
+        if phase == "adversarial":
+            value = generator_loss(self.critic, distances.decoded, distances.real)
+            terms["adversarial"] = r.adversarial * value.mean()
+        return terms
+
+    def _half_precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+    def _calibrate(self, x: Tensor) -> None:
+        self.model.latents.calibrate(*self._at_all_rates(x))
+        self.calibrated = True
+
+    @torch.no_grad()
+    def _at_all_rates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents of every picture at eight qualities, and which."""
+        x = x.repeat(8, 1, 1, 1)
+        quality = torch.arange(len(x), device=self.device) * (NUM_QUALITIES - 1) // (len(x) - 1)
+        return self.model.transforms.to_latents(x, quality), quality
+
+    def _draw_quality(self, size: int) -> Tensor:
+        """A quality for each picture, one from each `size`-th part of the range: steps differ less so."""
+        parts = (np.arange(size) + self.generator.random(size)) * (NUM_QUALITIES / size)
+        return torch.from_numpy(parts.astype(np.int64)).to(self.device)
 
     def _lambda(self, quality: Tensor) -> Tensor:
         r = self.recipe
-        return r.lambda_min * (r.lambda_max / r.lambda_min) ** (quality.float() / 63)
-
-    def _terms(self, x: Tensor, x_hat: Tensor, phase: str) -> dict[str, Tensor]:
-        r = self.recipe
-        terms = {"l1": r.l1 * (x_hat - x).abs().mean((1, 2, 3))}
-        if phase == "warm":
-            terms["gradient"] = r.gradient * gradient_loss(x_hat, x)
-            return terms
-        terms["lpips"] = r.lpips * self._windowed_lpips(x_hat, x)
-        if phase == "adversarial":
-            terms["adversarial"] = r.adversarial * generator_loss(self.critic, x_hat)
-        return terms
-
-    def _windowed_lpips(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        """LPIPS of a random window of some pictures, scattered to (B,); its mean is unbiased."""
-        r = self.recipe
-        top, left = (int(self.generator.integers(0, n - r.window + 1)) for n in x.shape[-2:])
-        chosen = slice(0, min(r.lpips_batch, len(x)))
-        window = (chosen, slice(None), slice(top, top + r.window), slice(left, left + r.window))
-        a, b = (t[window].contiguous(memory_format=torch.channels_last) for t in (x_hat, x))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            distance = self.lpips.distance(a, b).float()
-        return F.pad(distance * (len(x) / len(distance)), (0, len(x) - len(distance)))
+        return r.lambda_min * (r.lambda_max / r.lambda_min) ** (quality.float() / (NUM_QUALITIES - 1))
 
     def _update(self, loss: Tensor) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)  # so that Adam leaves alone what has no gradient
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
-        if self.exact:
-            project(self.model.latents.prior)
 
-    def _update_critic(self, real: Tensor, decoded: Tensor) -> None:
+    def _update_critic(self, distances: Distances) -> dict[str, float]:
         self.critic_optimizer.zero_grad(set_to_none=True)
-        discriminator_loss(self.critic, real, decoded).backward()
+        loss = critic_loss(self.critic, distances.decoded, distances.real)
+        loss.backward()
         self.critic_optimizer.step()
+        return {"critic": loss.item()}
 
     def _health(self) -> dict[str, float]:
         layers = exact_layers(self.model)
         return {"saturation": max(layer.saturation for layer in layers)} if self.exact else {}
 
 
-def smooth_pool(x: Tensor, kernel: int) -> Tensor:
-    """Root mean square of 3x3, at half the size, in place of VGG's max pooling, which aliases.
+def parameter_groups(model: IntraModel) -> list[dict[str, Any]]:
+    """Parameters for the optimizer, with a factor on the learning rate as "scale".
 
-    Meant against grids of a few pixels, to which max pooling is nearly blind.
+    z_index counts table indices and the strength octaves, where weights are near 0.05: at the weights' rate
+    they would stay where they begin. The cosine transform is close to what it ends as.
     """
-    return (F.avg_pool2d(x.square(), 3, stride=kernel, padding=1) + 1e-6).sqrt()
-
-
-def gradient_loss(x_hat: Tensor, x: Tensor) -> Tensor:
-    """Mean absolute difference of horizontal and vertical picture gradients, (B,)."""
-    e = x_hat - x
-    return (e.diff(dim=2).abs().mean((1, 2, 3)) + e.diff(dim=3).abs().mean((1, 2, 3))) / 2
+    scales = {
+        20.0: [*model.latents.z_index.parameters()],
+        10.0: [*model.transforms.synthesis.log2_strength.parameters()],
+        0.1: [*model.transforms.synthesis.linear.parameters()],
+    }
+    chosen = {id(p) for group in scales.values() for p in group}
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    return [{"params": group, "scale": scale} for scale, group in [(1.0, rest), *scales.items()]]

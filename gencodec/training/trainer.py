@@ -7,7 +7,6 @@ bit on one machine, if its budget is in steps: a checkpoint holds the state of e
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from dataclasses import dataclass, field
@@ -29,6 +28,10 @@ class Task(Protocol):
     def optimizer(self) -> torch.optim.Optimizer: ...  # noqa: D102
     @property
     def device(self) -> torch.device: ...  # noqa: D102
+
+    def learning_rate(self, progress: float) -> float:
+        """Of groups with a "scale" of 1, at `progress` in [0,1]."""
+        ...
 
     def step(self, x: Tensor, progress: float) -> dict[str, float]:
         """One optimizer step; returns what the log shows."""
@@ -81,7 +84,6 @@ class Trainer:
     source: Source
     folder: Path
     budget: Budget
-    learning_rate: float
     slice: Budget = field(default_factory=Budget)
     ema_decay: float = 0.998
     save_every_seconds: float = 120.0
@@ -108,7 +110,7 @@ class Trainer:
     def _one_step(self, progress: float) -> None:
         start = time.monotonic()
         for group in self.task.optimizer.param_groups:
-            group["lr"] = self.learning_rate * learning_rate_factor(self.step, progress)
+            group["lr"] = self.task.learning_rate(progress) * warm_up(self.step) * group["scale"]
         x = self.source.next()
         record = self.task.step(x, progress)
         self._update_ema()
@@ -180,6 +182,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
-def learning_rate_factor(step: int, progress: float, warmup: int = 50) -> float:
-    """Linear warm-up, then a cosine to 1 % of the peak at the end of the budget."""
-    return min(1.0, (step + 1) / warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+def warm_up(step: int, steps: int = 50) -> float:
+    """Factor on the learning rate in the first steps."""
+    return min(1.0, (step + 1) / steps)

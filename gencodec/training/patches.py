@@ -1,0 +1,52 @@
+"""Small pieces of pictures with their latents: what the synthesis is trained on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gencodec.methods.intra.networks import STRIDE
+
+MARGIN = 16  # pixels of a patch at each side that the perceptual distances leave out, at most twice this
+
+
+class Patches(NamedTuple):
+    """y_hat (N,C,size,size), the pictures there x (N,3,16 size,16 size), and their quality (N,)."""
+
+    y_hat: Tensor
+    x: Tensor
+    quality: Tensor
+
+
+def cut_patches(
+    y_hat: Tensor, x: Tensor, quality: Tensor, count: int, size: int, generator: np.random.Generator
+) -> Patches:
+    """`count` patches of `size` latents a side at random places of pictures (B,3,H,W), in turn."""
+    height, width = y_hat.shape[-2:]
+    rows = generator.integers(0, height - size + 1, count).tolist()
+    columns = generator.integers(0, width - size + 1, count).tolist()
+    owners = [i % len(x) for i in range(count)]
+    places = list(zip(owners, rows, columns, strict=True))
+    side = size * STRIDE
+    return Patches(
+        torch.stack([y_hat[i, :, r : r + size, c : c + size] for i, r, c in places]),
+        torch.stack([_cut(x[i], r * STRIDE, c * STRIDE, side) for i, r, c in places]),
+        quality[torch.tensor(owners, device=quality.device)],
+    )
+
+
+def cut_window(pictures: list[Tensor], generator: np.random.Generator) -> list[Tensor]:
+    """The same random window of all pictures (N,3,S,S), 32 pixels smaller and half that off the border.
+
+    At the border of a patch the synthesis lacks the latents that it would see in a frame.
+    """
+    side = pictures[0].shape[-1] - 2 * MARGIN
+    top, left = (int(n) for n in generator.integers(MARGIN // 2, 3 * MARGIN // 2 + 1, 2))
+    return [_cut(x, top, left, side).contiguous(memory_format=torch.channels_last) for x in pictures]
+
+
+def _cut(x: Tensor, top: int, left: int, side: int) -> Tensor:
+    return x[..., top : top + side, left : left + side]

@@ -1,0 +1,57 @@
+"""How `intra` is trained: weights of the losses, phases, learning rates, sizes. See `training.intra`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+PRIOR = ("rate", "exact")  # phases of the first part
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What the losses weigh, when a phase begins (share of the budget), and how fast it learns."""
+
+    lambda_min: float = 0.1  # rates weigh 1 / lambda, log-spaced over the quality
+    lambda_max: float = 1.5
+    l1: float = 1.0
+    lpips: float = 1.0
+    dists: float = 1.0
+    adversarial: float = 0.05
+    exact_from: float = 0.2
+    repair_from: float = 0.4
+    perceptual_from: float = 0.5
+    adversarial_from: float = 0.65
+    prior_rate: float = 1.5e-3  # learning rates at their peak
+    repair_rate: float = 1e-3
+    perceptual_rate: float = 4e-4
+    batch: int = 8
+    crop: int = 256  # smaller ones are all border to the hyper-latents, 64 pixels apart
+    patch: int = 6  # latents a side of what the synthesis decodes; perceptual windows are 2 smaller
+    repairs: int = 24  # patches a step in `repair` ...
+    windows: int = 6  # ... and in the perceptual phases
+
+    def phases(self) -> dict[str, tuple[float, float]]:
+        """Where each phase starts and stops."""
+        starts = [0.0, self.exact_from, self.repair_from, self.perceptual_from, self.adversarial_from, 1.0]
+        names = (*PRIOR, "repair", "perceptual", "adversarial")
+        return dict(zip(names, pairwise(starts), strict=True))
+
+    def learning_rate(self, progress: float) -> float:
+        """A cosine from the peak to 1 % for the prior, for the repair, and for what follows."""
+        parts = [
+            (0.0, self.repair_from, self.prior_rate),
+            (self.repair_from, self.perceptual_from, self.repair_rate),
+            (self.perceptual_from, 1.0, self.perceptual_rate),
+        ]
+        start, stop, peak = [part for part in parts if progress >= part[0] and part[0] < part[1]][-1]
+        share = min(1.0, (progress - start) / (stop - start))
+        return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+# Going on from shipped weights: exact from the first step, both parts again at a third of the rates.
+CONTINUE = Recipe(
+    exact_from=0.0, repair_from=0.3, perceptual_from=0.3, adversarial_from=0.5,
+    prior_rate=5e-4, repair_rate=3e-4, perceptual_rate=2e-4,
+)  # fmt: skip
