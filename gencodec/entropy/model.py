@@ -24,7 +24,7 @@ from gencodec.nn.exact import ACT_MAX, round_clamp
 from gencodec.nn.layers import compand, conv3x3, pad_to_multiple
 from gencodec.nn.quality import QualityTable
 
-TAIL = 6.0  # deviations from which on a residual's cost is a logarithm; the slope there is near 6 nats
+TAIL = 4.2  # deviations beyond which less than one count of 65536 is left: the tables' escape
 LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (NUM_SCALES - 1)
 
 
@@ -45,15 +45,16 @@ def index_to_scale(index: Tensor) -> Tensor:
 def gaussian_bits(residual: Tensor, scale: Tensor) -> Tensor:
     """-log2 P of the unit interval around `residual` under a normal of deviation `scale`, elementwise.
 
-    From six deviations (30 bits) on the cost rises like a logarithm, as that of escapes does. A probability
-    that is clamped instead has no gradient: deviations predicted too small for large residuals would never be
-    put right.
+    Beyond `TAIL` it costs what an escape does, about 16 bits and 2 for each doubling of the distance. A
+    probability that is clamped instead has no gradient: deviations predicted too small for large residuals
+    would never be put right.
     """
     upper = (0.5 - residual.abs()) / scale
     near = upper.clamp_min(-TAIL)
     mass = torch.erfc(-near / math.sqrt(2)) - torch.erfc((1 / scale - near) / math.sqrt(2))
     nats = math.log(2) - torch.log(mass)  # erfc, as torch's ndtr is 0 beyond 5.5 deviations
-    return (nats + TAIL * torch.log1p(near - upper)) / math.log(2)
+    escape = 2 * torch.log1p(TAIL / 2 * (near - upper))  # of the same slope at TAIL
+    return (nats + escape) / math.log(2)
 
 
 class HyperAnalysis(nn.Module):
