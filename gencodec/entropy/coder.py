@@ -12,7 +12,6 @@ says which bytes that gives; `coder_ref` is the same coder, slow and readable.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import constriction
@@ -219,10 +218,10 @@ def _group(table_index: np.ndarray, tables: CdfTables) -> tuple[np.ndarray, list
     if coded is not None:
         keys = keys[coded]
     positions = np.argsort(~keys, kind="stable")
-    ordered = keys[positions]
-    starts = np.flatnonzero(np.diff(ordered, prepend=ordered[:1] + 1)) if len(ordered) else ordered
-    edges = [*starts.tolist(), len(ordered)]
-    groups = [(int(ordered[a]), a, b) for a, b in pairwise(edges)]
+    counts = np.bincount(keys, minlength=tables.num_tables)[::-1]
+    stops = np.cumsum(counts)
+    used = np.flatnonzero(counts)
+    groups = [(tables.num_tables - 1 - int(i), int(stops[i] - counts[i]), int(stops[i])) for i in used]
     return (positions if coded is None else coded[positions]), groups
 
 
