@@ -18,18 +18,21 @@ import pytest
 import torch
 from conftest import make_clip
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 import gencodec
 from gencodec import training
 from gencodec.codec import VideoInfo
 from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.metrics.dists import Dists
 from gencodec.nn.exact import exact_layers
 from gencodec.rate import ConstantQuality
 from gencodec.training import export
 from gencodec.training.cli import recipe_for
 from gencodec.training.data import BatchSource, DeviceBank, PictureBank
 from gencodec.training.intra import IntraTask
+from gencodec.training.perceptual import PerceptualLoss
 from gencodec.training.recipe import CONTINUE, Recipe
 from gencodec.training.trainer import Budget, Trainer, load_checkpoint
 from gencodec.video import write_video
@@ -171,6 +174,34 @@ def test_averages_begin_anew_where_conversion_rescales(bank: PictureBank, tmp_pa
     run.run()
     assert run.ema_from == start
     assert all(torch.equal(run.ema[k], v) for k, v in run.task.model.state_dict().items())
+
+
+def test_the_perceptual_loss_is_dists_and_lpips_on_one_vgg(tmp_path: Path) -> None:
+    widths = [64, 64, 128, 128, *[256] * 3, *[512] * 6]
+    layers = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+    random, tensors, before = torch.Generator().manual_seed(0), {}, 3
+    for layer, width in zip(layers, widths, strict=True):
+        weight = torch.randn(width, before, 3, 3, generator=random) * (2 / (9 * before)) ** 0.5
+        tensors |= {f"features.{layer}.weight": weight, f"features.{layer}.bias": torch.zeros(width)}
+        before = width
+    for k, width in enumerate((64, 128, 256, 512, 512)):
+        tensors[f"lin{k}.model.1.weight"] = torch.rand(1, width, 1, 1, generator=random)
+    save_file(tensors, tmp_path / "vgg.safetensors")
+    loss = PerceptualLoss(tmp_path / "vgg.safetensors")
+    x = torch.rand(2, 3, 64, 64, generator=random)
+    decoded = (0.9 * x).requires_grad_()
+    found = loss(decoded, x)
+    (found.lpips + found.dists).sum().backward()
+    assert decoded.grad is not None
+    assert torch.isfinite(decoded.grad).all()
+    with torch.no_grad():
+        expected = Dists.load(tmp_path / "vgg.safetensors").distance(decoded, x)
+        assert torch.allclose(found.dists, expected, atol=1e-5)
+        same = loss(x, x)
+    assert float(same.lpips.abs().max()) == 0
+    assert float(same.dists.abs().max()) < 1e-5
+    assert (found.lpips > 0).all()
+    assert loss.channels == [64, 128, 256, 512, 512]
 
 
 # ---- going on ----------------------------------------------------------------------------------------------

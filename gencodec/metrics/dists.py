@@ -65,7 +65,11 @@ class Dists(nn.Module):
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """Distance of float pictures (N,3,H,W) in [0, 1] -> (N,); differentiable. Raises ValueError."""
         check_pictures(x, y)
-        pairs = [similarity(a, b) for a, b in zip(self._features(x), self._features(y), strict=True)]
+        return self.between(self._features(x), self._features(y))
+
+    def between(self, maps_a: list[Tensor], maps_b: list[Tensor]) -> Tensor:
+        """Distance (N,) of two pictures' maps; the first of each is the picture itself, in [0, 1]."""
+        pairs = [similarity(a, b) for a, b in zip(maps_a, maps_b, strict=True)]
         texture, structure = (torch.cat(parts, dim=1) for parts in zip(*pairs, strict=True))  # (N,1475) each
         return 1 - texture @ self.get_buffer("alpha") - structure @ self.get_buffer("beta")
 

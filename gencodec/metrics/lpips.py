@@ -77,11 +77,18 @@ class Lpips(nn.Module):
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """Distance of float pictures (N,3,H,W) in [0, 1] -> (N,); differentiable. Raises ValueError."""
         check_pictures(x, y)
-        parts = []
-        for k, (a, b) in enumerate(zip(self._features(x), self._features(y), strict=True)):
-            parts.append(((a - b).square() * self.get_buffer(f"head{k}")).sum(1).mean((1, 2)))  # (N,)
-        return torch.stack(parts).sum(0)
+        return self.between(self.maps(x), self.maps(y))
 
-    def _features(self, x: Tensor) -> list[Tensor]:
-        x = (pad_to(x, MIN_SIZE) * 2 - 1 - self.get_buffer("shift")) / self.get_buffer("scale")
-        return [F.normalize(tap, dim=1, eps=1e-10) for tap in self.backbone(x)]  # unit length over channels
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """The backbone's five maps of float pictures (N,3,H,W) in [0, 1]."""
+        return self.backbone(
+            (pad_to(x, MIN_SIZE) * 2 - 1 - self.get_buffer("shift")) / self.get_buffer("scale")
+        )
+
+    def between(self, maps_a: list[Tensor], maps_b: list[Tensor]) -> Tensor:
+        """Distance (N,) of two pictures' maps."""
+        parts = []
+        for k, (a, b) in enumerate(zip(maps_a, maps_b, strict=True)):
+            difference = F.normalize(a, dim=1, eps=1e-10) - F.normalize(b, dim=1, eps=1e-10)  # unit vectors
+            parts.append((difference.square() * self.get_buffer(f"head{k}")).sum(1).mean((1, 2)))  # (N,)
+        return torch.stack(parts).sum(0)

@@ -36,14 +36,12 @@ class ProjectedCritic(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], scales: Sequence[Tensor]) -> list[Tensor]:
         """Maps (B,C,H',W') and what to divide each by -> one map of logits (B,1,H',W') for each."""
-        return [
-            head(m.float() / scale) for head, m, scale in zip(self.heads, maps[:MAPS], scales, strict=True)
-        ]
+        return [head(m / scale) for head, m, scale in zip(self.heads, maps[:MAPS], scales, strict=True)]
 
 
 def map_scales(real: Sequence[Tensor]) -> list[Tensor]:
     """Root mean square of each real map, so that every head sees values near one."""
-    return [m.detach().float().square().mean().sqrt() + 1e-6 for m in real[:MAPS]]
+    return [m.detach().square().mean().sqrt() + 1e-6 for m in real[:MAPS]]
 
 
 def critic_loss(critic: ProjectedCritic, decoded: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:

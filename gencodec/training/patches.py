@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gencodec.methods.intra.networks import STRIDE
 
-MARGIN = 16  # pixels of a patch at each side that the perceptual distances leave out, at most twice this
+MARGIN = 16  # pixels of a patch that the perceptual distances leave out at each side, give or take a half
 
 
 class Patches(NamedTuple):

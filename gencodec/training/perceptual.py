@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gencodec.metrics.backbone import Backbone
-from gencodec.metrics.dists import IMAGENET_MEAN, IMAGENET_STD, l2_pool, similarity
+from gencodec.metrics.dists import Dists, l2_pool
+from gencodec.metrics.lpips import Lpips
 from gencodec.weights import load_file, load_named
 
 
@@ -36,46 +35,23 @@ class PerceptualLoss(nn.Module):
     def __init__(self, vgg: str | Path | None) -> None:
         super().__init__()
         tensors = load_file(vgg)[0] if vgg else load_named("lpips-alex-1")[0]
-        self.is_vgg = vgg is not None
-        self.backbone = Backbone("vgg", tensors, l2_pool) if self.is_vgg else Backbone("alex", tensors)
-        prefix = "lin." if "lin.lin0.model.1.weight" in tensors else ""
-        for k in range(5):
-            self.register_buffer(f"head{k}", tensors[f"{prefix}lin{k}.model.1.weight"].float())
-        weights = load_named("dists-1")[0]
-        total = weights["alpha"].float().sum() + weights["beta"].float().sum()
-        self.register_buffer("alpha", weights["alpha"].float().flatten() / total)
-        self.register_buffer("beta", weights["beta"].float().flatten() / total)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
-        self.eval()
+        self.lpips = Lpips("vgg", tensors, l2_pool) if vgg else Lpips("alex", tensors)
+        self.dists = Dists(tensors, load_named("dists-1")[0]) if vgg else None
+        if self.dists:
+            self.dists.backbone = self.lpips.backbone  # the same VGG16, pooling and normalisation
 
     @property
     def channels(self) -> list[int]:
         """Channels of the five feature maps."""
-        return [self.get_buffer(f"head{k}").shape[1] for k in range(5)]
+        return [self.lpips.get_buffer(f"head{k}").shape[1] for k in range(5)]
 
     def forward(self, decoded: Tensor, real: Tensor) -> Distances:
-        """Pictures (B,3,H,W) in [0,1], sides of at least 64; gradients flow to `decoded` only."""
-        maps = self.features(decoded)
+        """Pictures (B,3,H,W) in [0,1]; gradients flow to `decoded` only."""
+        maps = [m.float() for m in self.lpips.maps(decoded)]
         with torch.no_grad():
-            target = self.features(real)
+            target = [m.float() for m in self.lpips.maps(real)]
+        lpips = self.lpips.between(maps, target)
         dists = (
-            self._dists([decoded, *maps], [real, *target]) if self.is_vgg else decoded.new_zeros(len(real))
+            self.dists.between([decoded, *maps], [real, *target]) if self.dists else torch.zeros_like(lpips)
         )
-        return Distances(self._lpips(maps, target), dists, maps, target)
-
-    def features(self, x: Tensor) -> list[Tensor]:
-        """Five maps (B,C,H',W') of pictures (B,3,H,W) in [0,1]."""
-        return self.backbone((x - self.get_buffer("mean")) / self.get_buffer("std"))
-
-    def _lpips(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
-        parts = []
-        for k, (p, q) in enumerate(zip(a, b, strict=True)):
-            difference = F.normalize(p.float(), dim=1, eps=1e-6) - F.normalize(q.float(), dim=1, eps=1e-6)
-            parts.append((difference.square() * self.get_buffer(f"head{k}")).sum(1).mean((1, 2)))
-        return torch.stack(parts).sum(0)
-
-    def _dists(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
-        pairs = [similarity(p.float(), q.float()) for p, q in zip(a, b, strict=True)]
-        texture, structure = (torch.cat(parts, dim=1) for parts in zip(*pairs, strict=True))
-        return 1 - texture @ self.get_buffer("alpha") - structure @ self.get_buffer("beta")
+        return Distances(lpips, dists, maps, target)
