@@ -179,7 +179,8 @@ def test_averages_begin_anew_where_conversion_rescales(bank: PictureBank, tmp_pa
 def test_the_perceptual_loss_is_dists_and_lpips_on_one_vgg(tmp_path: Path) -> None:
     widths = [64, 64, 128, 128, *[256] * 3, *[512] * 6]
     layers = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
-    random, tensors, before = torch.Generator().manual_seed(0), {}, 3
+    random, before = torch.Generator().manual_seed(0), 3
+    tensors: dict[str, torch.Tensor] = {}
     for layer, width in zip(layers, widths, strict=True):
         weight = torch.randn(width, before, 3, 3, generator=random) * (2 / (9 * before)) ** 0.5
         tensors |= {f"features.{layer}.weight": weight, f"features.{layer}.bias": torch.zeros(width)}
