@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # a machine where gencodec is not installed
 
-from gencodec.entropy.prior import HYPER_STRIDE, LatentPrior, first_half, round_index
+from gencodec.entropy.prior import HYPER_STRIDE, LatentPrior, round_index
 from gencodec.nn.exact import ExactConv2d, Way, convert, exact_layers, project, safe_way
 from gencodec.nn.exact_io import export_exact, load_exact
 
@@ -170,7 +170,7 @@ def is_equal(
 def run(
     net: LatentPrior, batch: int, device: torch.device, way: Way | None, memory_format: str
 ) -> list[Tensor]:
-    """Means (in eighths) and scale indices of both passes, int32 on the CPU."""
+    """Means (in eighths) and scale indices of all passes, int32 on the CPU."""
     for layer in exact_layers(net):
         layer.way = way
 
@@ -182,8 +182,7 @@ def run(
     size = (9 * HYPER_STRIDE, 7 * HYPER_STRIDE)
     quality = (torch.arange(batch) * 21 % 64).to(device)
     features = net.features(integers(1, net.z_channels, (9, 7), 16), quality, size)
-    y_first = integers(2, net.y_channels, size, 40) * first_half(net.y_channels, *size, device=device)
-    passes = [net.first(features, quality), net.second(features, y_first, quality)]
+    passes = net.predict_all(features, integers(2, net.y_channels, size, 40), quality)
     return [v.to(torch.int32).cpu() for mean, index in passes for v in (mean * 8, round_index(index))]
 
 

@@ -152,7 +152,7 @@ def test_equalising_changes_no_output_and_fills_the_range():
 
     def run():
         features = prior.features(z, q, (12, 12))
-        return [*prior.first(features, q), *prior.second(features, y, q)]
+        return [v for turn in prior.predict_all(features, y, q) for v in turn]
 
     before = run()
     exact.equalise(prior.links(), run)
@@ -182,7 +182,7 @@ def test_integers_survive_the_file():
     z, q = torch.randint(-16, 17, (2, 6, 2, 2)).float(), torch.tensor([3, 60])
     for net in (prior, loaded):
         features = net.features(z, q, (7, 8))
-        net.result = torch.cat([*net.first(features, q), *net.second(features, features[:, :8], q)])
+        net.result = torch.cat([v for turn in net.predict_all(features, features[:, :8], q) for v in turn])
     assert torch.equal(prior.result, loaded.result)
 
 
@@ -190,7 +190,7 @@ def test_integers_survive_the_file():
 def test_a_bad_file_is_refused(damage):
     prior = make_prior()
     tensors = export_exact(prior, prior.tables(), "p.")
-    name = "p.second_in.weight"
+    name = "p.near.1.conv_in.weight"
     if damage == "missing":
         del tensors[name]
     elif damage == "shape":
@@ -198,9 +198,9 @@ def test_a_bad_file_is_refused(damage):
     elif damage == "dtype":
         tensors[name] = tensors[name].float()
     else:
-        tensors["p.second_in.bias"] = torch.full_like(tensors["p.second_in.bias"], 2**25)
+        tensors["p.near.1.conv_in.bias"] = torch.full_like(tensors["p.near.1.conv_in.bias"], 2**25)
     fresh = LatentPrior(8, 6, width=16, context=16)
-    with pytest.raises(ValueError, match=r"second_in|refused"):
+    with pytest.raises(ValueError, match=r"near.1.conv_in|refused"):
         load_exact(fresh, fresh.tables(), tensors, "p.")
 
 

@@ -9,7 +9,7 @@ from gencodec.codec import CorruptStream, InexactDevice
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.latents import Z_BANDS, LatentCoder
 from gencodec.entropy.model import LatentModel, gaussian_bits, index_to_scale
-from gencodec.entropy.prior import first_half
+from gencodec.entropy.prior import PASSES, pass_masks
 from gencodec.entropy.tables import factorized_tables, gaussian_tables
 from gencodec.nn.exact import convert
 from gencodec.nn.exact_io import export_exact
@@ -66,7 +66,7 @@ def test_round_trip(size, quality):
     decoder.finish()
     assert torch.equal(back.y_hat, coded.y_hat)
     assert all(np.array_equal(a, b) for a, b in zip(back.symbols, coded.symbols, strict=True))
-    assert [s.dtype for s in back.symbols] == [np.dtype(np.int32)] * 3
+    assert [s.dtype for s in back.symbols] == [np.dtype(np.int32)] * (1 + PASSES)
     assert sum(s.size for s in back.symbols[1:]) == C * size[0] * size[1]
 
 
@@ -99,7 +99,7 @@ def test_integer_context_of_earlier_frames_takes_part():
 
 def test_estimated_and_real_size_agree():
     model = make_model()
-    for head in (model.prior.first_out, model.prior.second_out):
+    for head in model.prior.heads():
         nn.init.zeros_(head.weight)  # mean 0 and one scale, known below: latents that fit their tables
     coder = make_coder(tensors=weights_of(model))
     for quality, index in ((0, 20), (24, 31), (48, 41)):
@@ -132,16 +132,19 @@ def test_one_altered_weight_changes_the_fingerprint_and_is_refused():
     recorded = coder.fingerprint(CPU)
     coder.self_test(CPU, recorded)
     tensors = weights_of(make_model())
-    tensors["latents.prior.second_out.weight"][0, 0, 0, 0] += 1
+    tensors["latents.prior.near.2.conv_out.weight"][0, 0, 0, 0] += 1
     with pytest.raises(InexactDevice, match="--device cpu"):
         make_coder(tensors=tensors).self_test(CPU, recorded)
 
 
-def test_the_two_halves_are_disjoint_and_meet_every_place():
-    mask = first_half(6, 5, 4)[0]
-    assert mask.any(0).all()
-    assert (~mask).any(0).all()
-    assert torch.equal(mask[0], ~mask[-1])
+def test_every_element_is_coded_once_and_every_pass_meets_every_place():
+    masks = torch.cat(pass_masks(8, 5, 4))  # (PASSES,8,5,4)
+    assert (masks.sum(0) == 1).all()
+    assert masks.any(1).all()
+    assert masks[:2, :, :2, :2].sum((2, 3)).eq(1).all()  # one of four places a channel and pass ...
+    diagonal = masks[:2].any(0)[:, :2, :2]
+    assert torch.equal(diagonal[:, 0, 0], diagonal[:, 1, 1])  # ... and after two passes a checkerboard
+    assert len(masks) == PASSES
 
 
 def test_likelihood_equals_compressai():

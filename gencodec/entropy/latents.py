@@ -1,7 +1,8 @@
 """The shared latent coder: y and its hyper-latents to and from one packet's symbols.
 
-    encode   y ─► z ─► put(z) ─► features ─► mean, index ─► put(first) ─► mean, index ─► put(second)
-    decode             get(z) ─► features ─► mean, index ─► get(first) ─► mean, index ─► get(second) ─► y_hat
+    encode   y ─► z ─► put(z) ─► features ─┬► mean, index ─► put(quarter of y) ─┬─► y_hat
+    decode             get(z) ─► features ─┴► mean, index ─► get(quarter of y) ─┘
+                                           ▲──────── four times ────────────────┘
 
 Everything right of z is integers; both sides run the same lines, so the decoder's tables are the encoder's.
 """
@@ -19,7 +20,7 @@ from torch import Tensor
 from gencodec.codec import InexactDevice
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.model import LatentModel
-from gencodec.entropy.prior import HYPER_STRIDE, MEAN_STEP, first_half, round_index
+from gencodec.entropy.prior import HYPER_STRIDE, MEAN_STEP, pass_masks, round_index
 from gencodec.entropy.tables import CdfTables
 from gencodec.nn.exact_io import load_exact
 from gencodec.nn.quality import NUM_QUALITIES
@@ -33,7 +34,7 @@ Stage = Callable[[Tensor, Tensor, np.ndarray], Tensor]
 
 @dataclass(frozen=True)
 class CodedLatents:
-    """y_hat (1,C,H,W) float32 on a grid of 1/8, and int32 symbols in coding order: z, first, second half."""
+    """y_hat (1,C,H,W) float32 on a grid of 1/8, and int32 symbols in coding order: z, then y by passes."""
 
     y_hat: Tensor
     symbols: list[np.ndarray]
@@ -77,7 +78,7 @@ class LatentCoder:
         z_symbols = _to_numpy(z)[0]
         encoder.put(z_symbols, self._z_index(z_symbols.shape, quality), self.z_tables)
         symbols.append(z_symbols)
-        return CodedLatents(self._two_passes(z, q, (y.shape[-2], y.shape[-1]), extra, put_y), symbols)
+        return CodedLatents(self._passes(z, q, (y.shape[-2], y.shape[-1]), extra, put_y), symbols)
 
     @torch.inference_mode()
     def decode(
@@ -101,19 +102,19 @@ class LatentCoder:
         z_symbols = decoder.get(self._z_index(z_shape, quality), self.z_tables)
         symbols.append(z_symbols)
         z = torch.from_numpy(z_symbols).to(device).float()[None]
-        return CodedLatents(self._two_passes(z, q, size, extra, get_y), symbols)
+        return CodedLatents(self._passes(z, q, size, extra, get_y), symbols)
 
-    def _two_passes(
+    def _passes(
         self, z: Tensor, quality: Tensor, size: tuple[int, int], extra: Tensor | None, code: Stage
     ) -> Tensor:
-        """What both sides do alike; `code(mean, index, mask)` gives the symbols of one half, else zero."""
+        """What both sides do alike; `code(mean, index, mask)` gives the symbols of one pass, else zero."""
         prior = self.model.prior
         features = prior.features(z, quality, size, extra)
-        mask = first_half(prior.y_channels, *size, device=z.device)
-        mean, index = prior.first(features, quality)
-        y_first = (code(mean, index, mask[0].cpu().numpy()) + mean) * mask
-        mean, index = prior.second(features, y_first, quality)
-        return y_first + (code(mean, index, ~mask[0].cpu().numpy()) + mean) * ~mask
+        y_hat = torch.zeros(1, prior.y_channels, *size, device=z.device)
+        for turn, mask in enumerate(pass_masks(prior.y_channels, *size, device=z.device)):
+            mean, index = prior.predict(turn, features, y_hat, quality)
+            y_hat = torch.where(mask, code(mean, index, mask[0].cpu().numpy()) + mean, y_hat)
+        return y_hat
 
     def _z_index(self, shape: tuple[int, ...], quality: int) -> np.ndarray:
         band = quality * Z_BANDS // NUM_QUALITIES
@@ -132,10 +133,8 @@ class LatentCoder:
                 _pattern((1, prior.extra_channels, *size), 13).to(device) if prior.extra_channels else None
             )
             features = prior.features(z, q, size, extra)
-            y_first = _pattern((1, prior.y_channels, *size), 41).to(device) * first_half(
-                prior.y_channels, *size, device=device
-            )
-            for mean, index in (prior.first(features, q), prior.second(features, y_first, q)):
+            y_hat = _pattern((1, prior.y_channels, *size), 41).to(device)
+            for mean, index in prior.predict_all(features, y_hat, q):
                 for values in (mean / MEAN_STEP, round_index(index)):
                     digest.update(_to_numpy(values).astype("<i4").tobytes())
         return digest.hexdigest()

@@ -13,12 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gencodec.entropy.prior import (
-    HYPER_STRIDE,
-    LatentPrior,
-    first_half,
-    round_index,
-)
+from gencodec.entropy.prior import HYPER_STRIDE, LatentPrior, pass_masks, round_index
 from gencodec.entropy.scales import NUM_SCALES, SCALE_MAX, SCALE_MIN, SKIPPED_SCALES
 from gencodec.nn.exact import ACT_MAX, round_clamp
 from gencodec.nn.layers import compand, conv3x3, pad_to_multiple
@@ -104,7 +99,7 @@ class LatentModel(nn.Module):
         deviation = y.square().mean((2, 3)).sqrt().clamp_min(SCALE_MIN)
         index = torch.log(deviation / SCALE_MIN) / LOG_SCALE_STEP  # (B,y_channels)
         bias = self.prior.bias_for(index, quality).mean(0)
-        for head in (self.prior.first_out, self.prior.second_out):
+        for head in self.prior.heads():
             head.weight[channels:] *= 0.1
             head.bias[channels:] = bias
 
@@ -116,18 +111,17 @@ class LatentModel(nn.Module):
         z_bits = gaussian_bits(z_hat, z_scale).sum((1, 2, 3))
 
         features = self.prior.features(z_hat, quality, (y.shape[-2], y.shape[-1]), extra)
-        mask = first_half(y.shape[1], y.shape[2], y.shape[3], y.device)
-        mean, index = self.prior.first(features, quality)
-        y_first = torch.where(mask, round_clamp(self._residual(y, mean, round_index(index)), 1.0) + mean, 0.0)
-        mean2, index2 = self.prior.second(features, y_first, quality)
-        mean, index = torch.where(mask, mean, mean2), torch.where(mask, index, index2)
-        index = round_index(index)
-        residual = self._residual(y, mean, index)
-        symbols = round_clamp(residual, 1.0)
+        y_hat = symbols = index = torch.zeros_like(y)
+        for turn, mask in enumerate(pass_masks(*y.shape[1:], device=y.device)):
+            mean, turn_index = self.prior.predict(turn, features, y_hat, quality)
+            turn_index = round_index(turn_index)
+            coded = round_clamp(self._residual(y, mean, turn_index), 1.0)
+            y_hat = torch.where(mask, coded + mean, y_hat)
+            symbols, index = torch.where(mask, coded, symbols), torch.where(mask, turn_index, index)
         bits = gaussian_bits(symbols, index_to_scale(index))
         if not self.training:
             bits = torch.where(index < SKIPPED_SCALES, 0.0, bits)
-        return LatentEstimate(symbols + mean, bits.sum((1, 2, 3)), z_bits, z_hat)
+        return LatentEstimate(y_hat, bits.sum((1, 2, 3)), z_bits, z_hat)
 
     def _residual(self, y: Tensor, mean: Tensor, index: Tensor) -> Tensor:
         """y - mean; outside of training zero where the coder codes nothing, as `LatentCoder` does."""

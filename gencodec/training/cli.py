@@ -11,7 +11,7 @@ import torch
 from gencodec.methods.intra.networks import STRIDE
 from gencodec.training.data import BatchSource, PictureBank
 from gencodec.training.intra import IntraTask
-from gencodec.training.recipe import CONTINUE, Recipe
+from gencodec.training.recipe import CONTINUE, PHASES, Recipe
 from gencodec.training.trainer import Budget, Trainer
 from gencodec.weights import load_file
 
@@ -36,6 +36,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--batch", type=int, default=Recipe().batch, help="pictures a step")
     add("--crop", type=int, default=Recipe().crop, help="pixels a side, a multiple of 64")
+    add("--shares", type=float, nargs=len(PHASES), metavar="SHARE", help=f"lengths of {', '.join(PHASES)}")
     add("--limit", type=int, help="use only so many pictures")
     add("--seed", type=int, default=0)
     options = parser.parse_args(args)
@@ -67,6 +68,7 @@ def train_intra(args: list[str]) -> None:
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # every batch has the same shape
     recipe = recipe_for(options.batch, options.crop, device, CONTINUE if options.init else None)
+    recipe = recipe.with_shares(options.shares) if options.shares else recipe
     bank = PictureBank(options.data, crop=recipe.crop, limit=options.limit)
     task = IntraTask(recipe, str(options.lpips) if options.lpips else None, device, options.seed)
     if options.init:

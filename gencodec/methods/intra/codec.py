@@ -3,7 +3,7 @@
     frame ─► x (padded) ─► Analysis ─► y ─► LatentCoder ─► payload
     payload ─► LatentCoder ─► y_hat ─► Synthesis ─► x_hat (cropped)
 
-A packet holds one frame; its payload is the entropy coder's bytes: z, first half and second half of y.
+A packet holds one frame; its payload is the entropy coder's bytes: z, then y in four passes.
 Follows Ballé et al. 2018 (arXiv 1802.01436), Minnen et al. 2018 (1809.02736) and, for training a synthesis to
 please the eye at low rates, Mentzer et al. 2020 (HiFiC, 2006.09965). Written from the papers; MIT.
 """
