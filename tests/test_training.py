@@ -33,13 +33,13 @@ from gencodec.training.cli import recipe_for
 from gencodec.training.data import BatchSource, DeviceBank, PictureBank
 from gencodec.training.intra import IntraTask
 from gencodec.training.perceptual import PerceptualLoss
-from gencodec.training.recipe import CONTINUE, Recipe
+from gencodec.training.recipe import CONTINUE, PHASES, Recipe
 from gencodec.training.trainer import Budget, Trainer, load_checkpoint
 from gencodec.video import write_video
 from gencodec.weights import load_file
 
 CPU = torch.device("cpu")
-TINY = replace(Recipe(), batch=2, crop=64, patch=4, repairs=2, windows=2)
+TINY = replace(Recipe(), batch=2, crop=64, patch=4, repairs=2, windows=2, updates=2)
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +73,9 @@ def train(folder: Path, data: Path, *arguments: str) -> None:
 # ---- learning ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("progress", [0.0, TINY.exact_from, TINY.repair_from, TINY.perceptual_from])
+@pytest.mark.parametrize("progress", [0.0, TINY.exact_from, TINY.repair_from, TINY.texture_from])
 def test_the_loss_falls_on_one_picture(bank: PictureBank, progress: float) -> None:
-    task = IntraTask(replace(TINY, batch=8, repairs=16, windows=16), None, CPU, seed=0)
+    task = IntraTask(replace(TINY, batch=8, repairs=16, windows=16, updates=1), None, CPU, seed=0)
     for group in task.optimizer.param_groups:
         group["lr"] = 2e-3 * group["scale"]
     x = bank.batch(1, np.random.default_rng(0)).expand(8, -1, -1, -1).contiguous()
@@ -107,12 +107,13 @@ def test_phases_come_in_order(finished: Path) -> None:
     def phase(line: dict) -> str:
         if "bpp" in line:
             return "exact" if "saturation" in line else "rate"
-        return "adversarial" if "adversarial" in line else "perceptual" if "lpips" in line else "repair"
+        marks = {"adversarial": "adversarial", "dists": "perceptual", "lpips": "texture"}
+        return next((phase for mark, phase in marks.items() if mark in line), "repair")
 
     task, log = IntraTask(TINY, None, CPU, seed=0), lines(finished)
     assert [phase(line) for line in log] == [task.phase(line["progress"]) for line in log]
     order = list(dict.fromkeys(phase(line) for line in log))
-    assert order == ["rate", "exact", "repair", "perceptual", "adversarial"]
+    assert order == list(PHASES)
     assert load_checkpoint(finished / "checkpoint.pt")["task"]["exact"] is True
 
 
@@ -389,13 +390,24 @@ def test_learning_rates_restart_with_each_part() -> None:
     r = Recipe()
     for start, stop, peak in (
         (0.0, r.repair_from, r.prior_rate),
-        (r.repair_from, r.perceptual_from, r.repair_rate),
-        (r.perceptual_from, 1.0, r.perceptual_rate),
+        (r.repair_from, r.texture_from, r.repair_rate),
+        (r.texture_from, 1.0, r.perceptual_rate),
     ):
         assert r.learning_rate(start) == pytest.approx(peak)
         assert r.learning_rate(stop - 1e-6) == pytest.approx(0.01 * peak, rel=1e-3)
     assert CONTINUE.learning_rate(0.0) == pytest.approx(CONTINUE.prior_rate)
-    assert CONTINUE.learning_rate(0.3) == pytest.approx(CONTINUE.perceptual_rate)
+    assert CONTINUE.learning_rate(CONTINUE.texture_from) == pytest.approx(CONTINUE.perceptual_rate)
+
+
+def test_shares_set_the_lengths_of_the_phases() -> None:
+    phases = Recipe().with_shares([0, 2, 0, 4, 1, 1]).phases()
+    assert [phase for phase, (start, stop) in phases.items() if start < stop] == [
+        PHASES[i] for i in (1, 3, 4, 5)
+    ]
+    assert phases["texture"] == (0.25, 0.75)
+    for bad in ([1, 1], [0] * 6, [-1, 1, 1, 1, 1, 1]):
+        with pytest.raises(ValueError, match="repair"):
+            Recipe().with_shares(bad)
 
 
 BARE = """

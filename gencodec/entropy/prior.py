@@ -47,7 +47,7 @@ def quality_shift(quality: Tensor) -> Tensor:
 
 
 def pass_masks(
-    channels: int, height: int, width: int, device: torch.device | str = "cpu"
+    channels: int, height: int, width: int, *, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, ...]:
     """PASSES masks (1,channels,H,W) of the elements coded in each pass; every element is in one of them.
 

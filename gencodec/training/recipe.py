@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 PRIOR = ("rate", "exact")  # phases of the first part
 PHASES = (*PRIOR, "repair", "texture", "perceptual", "adversarial")
@@ -62,7 +63,8 @@ class Recipe:
         if len(shares) != len(PHASES) or min(shares) < 0 or sum(shares) <= 0:
             raise ValueError(f"shares are {len(PHASES)} numbers of at least 0: {', '.join(PHASES)}")
         starts = [sum(shares[:i]) / sum(shares) for i in range(1, len(PHASES))]
-        return replace(self, **{f"{name}_from": at for name, at in zip(PHASES[1:], starts, strict=True)})
+        changes: dict[str, Any] = {f"{name}_from": at for name, at in zip(PHASES[1:], starts, strict=True)}
+        return replace(self, **changes)
 
 
 # Going on from shipped weights: exact from the first step, both parts again at a third of the rates.
