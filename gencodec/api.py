@@ -104,7 +104,7 @@ def encode(  # noqa: PLR0913 - one argument for each thing that one may say
     height) scales, `fps` is for pictures and tensors. A path gets its file in one piece at the end. Raises
     UnreadableInput, ValueError, and OSError where the target cannot be written.
     """
-    rate = from_arguments(quality=quality, bpp=bpp, bitrate=bitrate, lpips=lpips)
+    from_arguments(quality=quality, bpp=bpp, bitrate=bitrate, lpips=lpips)  # before anything is opened
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 32:
         raise ValueError(f"a seed is a whole number 0..4294967295, got {seed!r}")
     out: AbstractContextManager[BinaryIO]
@@ -112,6 +112,10 @@ def encode(  # noqa: PLR0913 - one argument for each thing that one may say
     with out as file, open_video(source, frames=frames, size=size, fps=fps) as video:
         if problem := wire.size_problem(video.info.width, video.info.height, max_pixels=max_pixels):
             raise UnreadableInput(problem)
+        pixels = video.info.width * video.info.height
+        rate = from_arguments(
+            quality=quality, bpp=bpp, bitrate=bitrate, lpips=lpips, fps=video.info.fps, pixels=pixels
+        )
         start = time.perf_counter()
         tally = Tally()
         stored = _header_of(codec, video.info, seed)
@@ -123,7 +127,8 @@ def encode(  # noqa: PLR0913 - one argument for each thing that one may say
                 tally.packet(packet)
             if writer.num_frames != tally.frames:
                 raise RuntimeError(f"{codec.name} took {tally.frames} frames and coded {writer.num_frames}")
-        return tally.result(codec, stored, writer.bytes_written, time.perf_counter() - start)
+        note = getattr(rate, "note", "")
+        return tally.result(codec, stored, writer.bytes_written, time.perf_counter() - start, note=note)
 
 
 def _header_of(codec: Codec, video: VideoInfo, seed: int) -> wire.Header:

@@ -88,9 +88,9 @@ def encode(  # noqa: PLR0913 - the options are the contract
     target: Annotated[Path, typer.Argument(metavar="OUTPUT.gcv")],
     method: Annotated[str, typer.Option(help="See `gencodec methods`.")],
     quality: Annotated[int | None, typer.Option(help="0 (smallest) to 63; 32 if nothing is given.")] = None,
-    bpp: Annotated[Number, typer.Option(hidden=True)] = None,
-    bitrate: Annotated[Number, typer.Option(hidden=True)] = None,
-    lpips: Annotated[Number, typer.Option(hidden=True)] = None,
+    bpp: Annotated[Number, typer.Option(help="Bits per pixel of the file.")] = None,
+    bitrate: Annotated[Number, typer.Option(metavar="BPS", help="Bits a second of the file.")] = None,
+    lpips: Annotated[Number, typer.Option(help="Mean LPIPS-Alex of each group of pictures.")] = None,
     preset: Annotated[Preset, typer.Option()] = Preset.tiny,
     weights: WeightsPath = None,
     device: Device = "auto",
@@ -116,6 +116,9 @@ def encode(  # noqa: PLR0913 - the options are the contract
             target,
             codec=codec,
             quality=quality,
+            bpp=bpp,
+            bitrate=bitrate,
+            lpips=lpips,
             seed=seed,
             frames=selection,
             size=scaled,
@@ -123,6 +126,8 @@ def encode(  # noqa: PLR0913 - the options are the contract
             max_pixels=max_pixels,
             on_progress=on_progress,
         )
+    if result.note:
+        output.say(f"note: {result.note}")
     show(result, target, as_json=json)
 
 
@@ -181,6 +186,41 @@ def demo(
     from gencodec.demo import run
 
     run(out, quality, as_json=json)
+
+
+@app.command()
+def compare(  # noqa: PLR0913 - the options are the contract
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Videos, or folders of videos.")],
+    methods: Annotated[str, typer.Option(help="Comma-separated: methods, x264, x265, svtav1, vp9, ...")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything goes; a killed run goes on.")],
+    points: Annotated[int, typer.Option(min=1, help="Rates of each codec.")] = 5,
+    metrics: Annotated[Text, typer.Option(help="Comma-separated; all whose weights are there.")] = None,
+    vgg: Annotated[File, typer.Option(help="VGG16 and LPIPS heads, for LPIPS-VGG and DISTS.")] = None,
+    inception: Annotated[File, typer.Option(help="Inception-v3, for FID and KID.")] = None,
+    spynet: Annotated[File, typer.Option(help="SPyNet, for the warping error.")] = None,
+    settings: Annotated[list[str] | None, typer.Option(metavar="CODEC=A,B,...", help="Fix points.")] = None,
+    device: Device = "auto",
+    frames: Frames = None,
+    size: Annotated[Text, typer.Option(metavar="WxH", help="Scale to this size first.")] = None,
+    json: Json = False,
+) -> None:
+    """Compare codecs: a table, curves, BD-rates and a page to look at."""
+    from gencodec.cli_compare import run
+
+    paths = {"vgg": vgg, "inception": inception, "spynet": spynet}
+    run(
+        inputs,
+        methods,
+        out,
+        points=points,
+        metrics=metrics,
+        weights={name: path for name, path in paths.items() if path},
+        settings=settings or [],
+        device=device,
+        frames=parse_frames(frames),
+        size=parse_size(size),
+        as_json=json,
+    )
 
 
 @app.command()

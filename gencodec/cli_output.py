@@ -93,7 +93,7 @@ def put_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 @contextmanager
-def progress(doing: str) -> Iterator[Callable[[int, int | None], None]]:
+def progress(doing: str, unit: str = "frames") -> Iterator[Callable[[int, int | None], None]]:
     """Give a function that shows (frames done, in all): a bar on a terminal, lines elsewhere."""
     if sys.stderr.isatty():
         from rich.console import Console
@@ -104,12 +104,13 @@ def progress(doing: str) -> Iterator[Callable[[int, int | None], None]]:
             task = bar.add_task(doing, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
         return
-    last = time.monotonic()
+    last = began = time.monotonic()
 
     def line(done: int, total: int | None) -> None:
         nonlocal last
         if time.monotonic() - last >= PLAIN_SECONDS:
             last = time.monotonic()
-            say(f"{doing}: {done} of {total} frames" if total else f"{doing}: {done} frames")
+            left = f", {(total - done) * (last - began) / done:.0f} s left" if total and done else ""
+            say(f"{doing}: {done} of {total} {unit}{left}" if total else f"{doing}: {done} {unit}")
 
     yield line

@@ -37,6 +37,7 @@ class CodingResult:
     quality: int | None  # None: not the same for all packets
     seed: int
     latents_sha256: str | None
+    note: str = ""  # what the caller should know: a target out of the method's range
 
 
 class Tally:
@@ -68,7 +69,7 @@ class Tally:
                 on_progress(self.frames, total)
 
     def result(
-        self, codec: Codec, header: Header, size: int, seconds: float, *, is_whole: bool = True
+        self, codec: Codec, header: Header, size: int, seconds: float, *, is_whole: bool = True, note: str = ""
     ) -> CodingResult:
         """Return the numbers of the call."""
         pixels = self.frames * header.width * header.height
@@ -87,4 +88,5 @@ class Tally:
             quality=next(iter(self._qualities)) if len(self._qualities) == 1 else None,
             seed=header.seed,
             latents_sha256=self._hash.hexdigest() if is_whole else None,
+            note=note,
         )

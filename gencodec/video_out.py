@@ -27,8 +27,8 @@ Format = Literal["mp4", "mkv", "y4m", "png"]
 Target: TypeAlias = str | Path | BinaryIO
 
 _X264 = {"crf": "12", "preset": "medium"}  # no difference to be seen; about a tenth of the lossless size
-_COLOUR_CODES = {"bt601": (6, 6, 6), "bt709": (1, 1, 1)}  # ITU-T H.273: primaries, transfer, matrix
-_LIMITED_RANGE = 1  # AVColorRange
+COLOUR_CODES = {"bt601": (6, 6, 6), "bt709": (1, 1, 1)}  # ITU-T H.273: primaries, transfer, matrix
+LIMITED_RANGE = 1  # AVColorRange
 
 
 class VideoWriter:
@@ -147,7 +147,7 @@ class _H264Sink:
         planes = rgb_to_yuv(frame, matrix=self._matrix, subsampling=self._subsampling)
         picture = planes_to_frame(planes, f"yuv{self._subsampling}p")
         picture.pts, picture.time_base = self._index, self._time_base
-        picture.colorspace, picture.color_range = _COLOUR_CODES[self._matrix][2], _LIMITED_RANGE
+        picture.colorspace, picture.color_range = COLOUR_CODES[self._matrix][2], LIMITED_RANGE
         self._container.mux(self._stream.encode(picture))
         self._index += 1
 
@@ -199,8 +199,8 @@ def _add_stream(container: Any, info: VideoInfo, pixel_format: str, matrix: str)
     stream.width, stream.height, stream.pix_fmt = info.width, info.height, pixel_format
     context = stream.codec_context
     context.time_base = 1 / info.fps
-    context.color_primaries, context.color_trc, context.colorspace = _COLOUR_CODES[matrix]
-    context.color_range = _LIMITED_RANGE
+    context.color_primaries, context.color_trc, context.colorspace = COLOUR_CODES[matrix]
+    context.color_range = LIMITED_RANGE
     return stream
 
 

@@ -73,7 +73,7 @@ def train(folder: Path, data: Path, *arguments: str) -> None:
 # ---- learning ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("progress", [0.0, TINY.exact_from, TINY.repair_from, TINY.texture_from])
+@pytest.mark.parametrize("progress", [0.0, TINY.exact_from, TINY.repair_from, TINY.perceptual_from])
 def test_the_loss_falls_on_one_picture(bank: PictureBank, progress: float) -> None:
     task = IntraTask(replace(TINY, batch=8, repairs=16, windows=16, updates=1), None, CPU, seed=0)
     for group in task.optimizer.param_groups:
@@ -107,7 +107,7 @@ def test_phases_come_in_order(finished: Path) -> None:
     def phase(line: dict) -> str:
         if "bpp" in line:
             return "exact" if "saturation" in line else "rate"
-        marks = {"adversarial": "adversarial", "dists": "perceptual", "lpips": "texture"}
+        marks = {"adversarial": "adversarial", "lpips": "perceptual"}
         return next((phase for mark, phase in marks.items() if mark in line), "repair")
 
     task, log = IntraTask(TINY, None, CPU, seed=0), lines(finished)
@@ -390,22 +390,22 @@ def test_learning_rates_restart_with_each_part() -> None:
     r = Recipe()
     for start, stop, peak in (
         (0.0, r.repair_from, r.prior_rate),
-        (r.repair_from, r.texture_from, r.repair_rate),
-        (r.texture_from, 1.0, r.perceptual_rate),
+        (r.repair_from, r.perceptual_from, r.repair_rate),
+        (r.perceptual_from, 1.0, r.perceptual_rate),
     ):
         assert r.learning_rate(start) == pytest.approx(peak)
         assert r.learning_rate(stop - 1e-6) == pytest.approx(0.01 * peak, rel=1e-3)
     assert CONTINUE.learning_rate(0.0) == pytest.approx(CONTINUE.prior_rate)
-    assert CONTINUE.learning_rate(CONTINUE.texture_from) == pytest.approx(CONTINUE.perceptual_rate)
+    assert CONTINUE.learning_rate(CONTINUE.perceptual_from) == pytest.approx(CONTINUE.perceptual_rate)
 
 
 def test_shares_set_the_lengths_of_the_phases() -> None:
-    phases = Recipe().with_shares([0, 2, 0, 4, 1, 1]).phases()
+    phases = Recipe().with_shares([0, 2, 0, 5, 1]).phases()
     assert [phase for phase, (start, stop) in phases.items() if start < stop] == [
-        PHASES[i] for i in (1, 3, 4, 5)
+        PHASES[i] for i in (1, 3, 4)
     ]
-    assert phases["texture"] == (0.25, 0.75)
-    for bad in ([1, 1], [0] * 6, [-1, 1, 1, 1, 1, 1]):
+    assert phases["perceptual"] == (0.25, 0.875)
+    for bad in ([1, 1], [0] * 5, [-1, 1, 1, 1, 1]):
         with pytest.raises(ValueError, match="repair"):
             Recipe().with_shares(bad)
 

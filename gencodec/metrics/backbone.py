@@ -68,10 +68,10 @@ class Backbone(nn.Module):
             for i in stage.convs:
                 self.convs[str(i)] = _conv(tensors, i, stage)
 
-    def forward(self, x: Tensor, stages: int = 5) -> list[Tensor]:
-        """Map a normalised picture (N,3,H,W) to maps (N,C,H',W'): five, or the first `stages`."""
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map a normalised picture (N,3,H,W) to five maps (N,C,H',W')."""
         taps = []
-        for stage in BACKBONES[self.net][:stages]:
+        for stage in BACKBONES[self.net]:
             if stage.pool:
                 x = self.pool(x, stage.pool)
             for i in stage.convs:

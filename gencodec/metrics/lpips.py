@@ -79,13 +79,13 @@ class Lpips(nn.Module):
         check_pictures(x, y)
         return self.between(self.maps(x), self.maps(y))
 
-    def maps(self, x: Tensor, stages: int = 5) -> list[Tensor]:
-        """The backbone's five maps of float pictures (N,3,H,W) in [0, 1], or the first `stages`."""
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """The backbone's five maps of float pictures (N,3,H,W) in [0, 1]."""
         x = pad_to(x, MIN_SIZE) * 2 - 1
-        return self.backbone((x - self.get_buffer("shift")) / self.get_buffer("scale"), stages)
+        return self.backbone((x - self.get_buffer("shift")) / self.get_buffer("scale"))
 
     def between(self, maps_a: list[Tensor], maps_b: list[Tensor]) -> Tensor:
-        """Distance (N,) of two pictures' maps; of the first stages alone, part of the distance."""
+        """Distance (N,) of two pictures' maps."""
         parts = []
         for k, (a, b) in enumerate(zip(maps_a, maps_b, strict=True)):
             difference = F.normalize(a, dim=1, eps=1e-10) - F.normalize(b, dim=1, eps=1e-10)  # unit vectors

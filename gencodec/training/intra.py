@@ -5,7 +5,6 @@
       exact        as integers
     the synthesis, on the latents as the coder reconstructs them: the loss is the picture's
       repair       L1
-      texture      L1 + LPIPS of VGG16's first stages, at a third of the cost
       perceptual   L1 + LPIPS + DISTS
       adversarial  the same, and a critic of small weight
 
@@ -29,7 +28,7 @@ from gencodec.nn.quality import NUM_QUALITIES
 from gencodec.nn.state import load_float, thaw_tables
 from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
 from gencodec.training.patches import Patches, cut_patches, cut_window
-from gencodec.training.perceptual import STAGES, Distances, PerceptualLoss
+from gencodec.training.perceptual import Distances, PerceptualLoss
 from gencodec.training.recipe import PRIOR, Recipe
 
 
@@ -139,7 +138,7 @@ class IntraTask:
         with self._half_precision():
             decoded = self.model.transforms.to_picture(patches.y_hat, patches.quality).float()
         terms = {"l1": self.recipe.l1 * (decoded - patches.x).abs().mean()}
-        distances = self._distances(decoded, patches.x, phase) if phase != "repair" else None
+        distances = self._distances(decoded, patches.x) if phase != "repair" else None
         if distances:
             terms |= self._perceptual_terms(distances, phase)
         loss = torch.stack(list(terms.values())).sum()
@@ -154,17 +153,14 @@ class IntraTask:
             y_hat = latents(transforms.to_latents(x, quality), quality).y_hat
         return cut_patches(y_hat, x, quality, count, self.recipe.patch, self.generator)
 
-    def _distances(self, decoded: Tensor, real: Tensor, phase: str) -> Distances:
+    def _distances(self, decoded: Tensor, real: Tensor) -> Distances:
         window = cut_window([decoded, real], self.generator)
-        stages = self.recipe.texture_stages if phase == "texture" else STAGES
         with self._half_precision():
-            return self.perceptual(*window, stages)
+            return self.perceptual(*window)
 
     def _perceptual_terms(self, distances: Distances, phase: str) -> dict[str, Tensor]:
         r = self.recipe
-        terms = {"lpips": r.lpips * distances.lpips.mean()}
-        if phase != "texture":
-            terms["dists"] = r.dists * distances.dists.mean()
+        terms = {"lpips": r.lpips * distances.lpips.mean(), "dists": r.dists * distances.dists.mean()}
         if phase == "adversarial":
             value = generator_loss(self.critic, distances.decoded, distances.real)
             terms["adversarial"] = r.adversarial * value.mean()

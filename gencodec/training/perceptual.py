@@ -16,8 +16,6 @@ from gencodec.metrics.lpips import Lpips
 from gencodec.training.winograd import use_winograd
 from gencodec.weights import load_file, load_named
 
-STAGES = 5  # of VGG16, and of AlexNet
-
 
 class Distances(NamedTuple):
     """LPIPS and DISTS (B,), DISTS zero without VGG16; feature maps of the decoded and the real picture."""
@@ -52,15 +50,13 @@ class PerceptualLoss(nn.Module):
         """Channels of the five feature maps."""
         return [self.lpips.get_buffer(f"head{k}").shape[1] for k in range(5)]
 
-    def forward(self, decoded: Tensor, real: Tensor, stages: int = STAGES) -> Distances:
-        """Pictures (B,3,H,W) in [0,1]; gradients flow to `decoded` only.
-
-        With fewer `stages`: the part of LPIPS that the first maps give, and no DISTS.
-        """
-        maps = [m.float() for m in self.lpips.maps(decoded, stages)]
+    def forward(self, decoded: Tensor, real: Tensor) -> Distances:
+        """Pictures (B,3,H,W) in [0,1]; gradients flow to `decoded` only."""
+        maps = [m.float() for m in self.lpips.maps(decoded)]
         with torch.no_grad():
-            target = [m.float() for m in self.lpips.maps(real, stages)]
-        lpips, dists = self.lpips.between(maps, target), torch.zeros(len(decoded), device=decoded.device)
-        if self.dists and stages == STAGES:
-            dists = self.dists.between([decoded, *maps], [real, *target])
+            target = [m.float() for m in self.lpips.maps(real)]
+        lpips = self.lpips.between(maps, target)
+        dists = (
+            self.dists.between([decoded, *maps], [real, *target]) if self.dists else torch.zeros_like(lpips)
+        )
         return Distances(lpips, dists, maps, target)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 PRIOR = ("rate", "exact")  # phases of the first part
-PHASES = (*PRIOR, "repair", "texture", "perceptual", "adversarial")
+PHASES = (*PRIOR, "repair", "perceptual", "adversarial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,38 +18,35 @@ class Recipe:
 
     lambda_min: float = 0.1  # rates weigh 1 / lambda, log-spaced over the quality
     lambda_max: float = 1.5
-    l1: float = 1.0
+    l1: float = 0.5
     lpips: float = 1.0
     dists: float = 1.0
     adversarial: float = 0.05
     exact_from: float = 0.1
     repair_from: float = 0.2
-    texture_from: float = 0.25
-    perceptual_from: float = 0.65
-    adversarial_from: float = 0.85
+    perceptual_from: float = 0.25
+    adversarial_from: float = 0.7
     prior_rate: float = 1.5e-3  # learning rates at their peak
     repair_rate: float = 1e-3
-    perceptual_rate: float = 4e-4  # from `texture` on
+    perceptual_rate: float = 4e-4
     batch: int = 8
     crop: int = 256  # smaller ones are all border to the hyper-latents, 64 pixels apart
     patch: int = 6  # latents a side of what the synthesis decodes; perceptual windows are 2 smaller
     repairs: int = 24  # patches an update in `repair` ...
-    windows: int = 3  # ... and in the phases after it
-    updates: int = 8  # of the synthesis in a step, on other patches of its pictures
-    texture_stages: int = 3  # of VGG16, in `texture`
+    windows: int = 6  # ... and in the phases after it
+    updates: int = 4  # of the synthesis in a step, on other patches of its pictures
 
     def phases(self) -> dict[str, tuple[float, float]]:
         """Where each phase starts and stops."""
-        starts = [0.0, self.exact_from, self.repair_from, self.texture_from, self.perceptual_from]
-        starts += [self.adversarial_from, 1.0]
+        starts = [0.0, self.exact_from, self.repair_from, self.perceptual_from, self.adversarial_from, 1.0]
         return dict(zip(PHASES, pairwise(starts), strict=True))
 
     def learning_rate(self, progress: float) -> float:
         """A cosine from the peak to 1 % for the prior, for the repair, and for what follows."""
         parts = [
             (0.0, self.repair_from, self.prior_rate),
-            (self.repair_from, self.texture_from, self.repair_rate),
-            (self.texture_from, 1.0, self.perceptual_rate),
+            (self.repair_from, self.perceptual_from, self.repair_rate),
+            (self.perceptual_from, 1.0, self.perceptual_rate),
         ]
         start, stop, peak = [part for part in parts if progress >= part[0] and part[0] < part[1]][-1]
         share = min(1.0, (progress - start) / (stop - start))
@@ -69,6 +66,6 @@ class Recipe:
 
 # Going on from shipped weights: exact from the first step, both parts again at a third of the rates.
 CONTINUE = Recipe(
-    exact_from=0.0, repair_from=0.2, texture_from=0.2, perceptual_from=0.6, adversarial_from=0.8,
+    exact_from=0.0, repair_from=0.2, perceptual_from=0.2, adversarial_from=0.7,
     prior_rate=5e-4, repair_rate=3e-4, perceptual_rate=4e-4,
 )  # fmt: skip

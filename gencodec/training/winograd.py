@@ -35,6 +35,8 @@ OUTPUT = torch.tensor(
     dtype=torch.float64,
 )
 
+LEAST_PLACES = 64  # of a map
+
 
 def transform_kernel(weight: Tensor) -> Tensor:
     """(O,I,3,3) -> (36,I,O)."""
@@ -73,7 +75,11 @@ class _Convolve(torch.autograd.Function):
 
 
 class WinogradConv2d(nn.Module):
-    """A frozen 3x3 convolution, stride 1, padding 1. Sides that are no multiples of 4 take the plain way."""
+    """A frozen 3x3 convolution, stride 1, padding 1.
+
+    The plain way where sides are no multiples of 4, and on small maps, where reading the 36 kernels costs more
+    than the products saved.
+    """
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -85,7 +91,7 @@ class WinogradConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N,I,H,W) -> (N,O,H,W); gradients flow to x only."""
-        if x.shape[-2] % 4 or x.shape[-1] % 4:
+        if x.shape[-2] % 4 or x.shape[-1] % 4 or x.shape[-2] * x.shape[-1] < LEAST_PLACES:
             return self.conv(x)
         y = _Convolve.apply(x, self.get_buffer("kernel"), self.get_buffer("turned"))
         return y if self.conv.bias is None else y + self.conv.bias[:, None, None]

@@ -1,0 +1,1 @@
+"""Comparing codecs: classical anchors, jobs, metrics, BD-rates and the report."""

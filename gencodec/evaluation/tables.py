@@ -1,0 +1,136 @@
+"""From rows of points to means, BD-rates and a CSV.
+
+Per clip the mean over frames, then the plain mean over clips; FID and KID are of all clips' patches together.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gencodec.evaluation.bd_rate import BdRate, bd_rate, bd_rate_over_clips
+from gencodec.evaluation.store import Row
+from gencodec.metrics.fid import fid, kid
+from gencodec.metrics.suite import METRICS, OF_DATA_SET
+
+PREFERRED_ANCHORS = ("x265", "svtav1", "x264", "vp9")
+
+
+@dataclass
+class Table:
+    """`means`: one row for each codec and setting that every clip has."""
+
+    rows: list[Row]
+    metrics: tuple[str, ...]
+    means: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, rows: list[Row], metrics: Sequence[str], features: Path) -> Table:
+        """Average over clips; points that some clip lacks are left out of the means."""
+        clips = {row["clip_sha256"] for row in rows}
+        means = []
+        for codec, setting in dict.fromkeys((row["codec"], row["setting"]) for row in rows):
+            here = [row for row in rows if (row["codec"], row["setting"]) == (codec, setting)]
+            if {row["clip_sha256"] for row in here} == clips:
+                means.append({"codec": codec, "setting": setting, **_mean(here, metrics, features)})
+        means.sort(key=lambda m: (codecs_of(rows).index(m["codec"]), m["bpp"]))
+        return cls(rows, tuple(metrics), means)
+
+    @property
+    def codecs(self) -> list[str]:
+        """In the order of the call."""
+        return codecs_of(self.rows)
+
+    def curve(self, codec: str, metric: str) -> list[tuple[float, float]]:
+        """(bpp, value) of the means, by rising rate."""
+        return [(m["bpp"], m[metric]) for m in self.means if m["codec"] == codec and metric in m]
+
+    def anchor(self) -> str | None:
+        """What BD-rates are against: x265 where it takes part, else another anchor."""
+        return next((name for name in PREFERRED_ANCHORS if name in self.codecs), None)
+
+    def bd_rates(self, anchor: str | None = None) -> list[dict[str, Any]]:
+        """BD-rate of every other codec against the anchor, by metric, PCHIP and Akima."""
+        anchor = anchor or self.anchor()
+        if anchor is None:
+            return []
+        found = []
+        for codec in self.codecs:
+            for metric in self.metrics if codec != anchor else ():
+                rates = {way: self._bd_rate(anchor, codec, metric, way) for way in ("pchip", "akima")}
+                main = rates["pchip"]
+                found.append(
+                    {
+                        "codec": codec,
+                        "anchor": anchor,
+                        "metric": metric,
+                        "percent": main.percent,
+                        "low": main.low,
+                        "high": main.high,
+                        "overlap_percent": main.overlap_percent,
+                        "meaningful": main.meaningful,
+                        "akima_percent": rates["akima"].percent,
+                    }
+                )
+        return found
+
+    def csv(self) -> str:
+        """The means as CSV."""
+        columns = ["codec", "setting", "bpp", "payload_bpp", *self.metrics, "encode_fps", "decode_fps"]
+        out = io.StringIO()
+        writer = csv.DictWriter(out, columns, extrasaction="ignore", restval="")
+        writer.writeheader()
+        writer.writerows(self.means)
+        return out.getvalue()
+
+    def _bd_rate(self, anchor: str, codec: str, metric: str, way: Any) -> BdRate:
+        lower = METRICS[metric].lower_is_better
+        if metric in OF_DATA_SET:  # no value of a single clip, so no interval over clips
+            curves = [self.curve(name, metric) for name in (anchor, codec)]
+            return bd_rate(curves[0], curves[1], lower_is_better=lower, interpolation=way)
+        both = [self._by_clip(name, metric) for name in (anchor, codec)]
+        return bd_rate_over_clips(both[0], both[1], lower_is_better=lower, interpolation=way)
+
+    def _by_clip(self, codec: str, metric: str) -> dict[str, list[tuple[float, float]]]:
+        settings = [m["setting"] for m in self.means if m["codec"] == codec and metric in m]
+        place = {(r["clip"], r["setting"]): r for r in self.rows if r["codec"] == codec}
+        clips = sorted({r["clip"] for r in self.rows})
+        return {
+            clip: [(place[clip, s]["bpp"], place[clip, s]["metrics"][metric]) for s in settings]
+            for clip in clips
+            if all((clip, s) in place for s in settings)
+        }
+
+
+def codecs_of(rows: Sequence[Row]) -> list[str]:
+    """Codecs in the order in which they appear."""
+    return list(dict.fromkeys(row["codec"] for row in rows))
+
+
+def _mean(rows: list[Row], metrics: Sequence[str], features: Path) -> dict[str, float]:
+    """Means over clips; a metric that some clip lacks has none."""
+    out = {name: float(np.mean([row[name] for row in rows])) for name in ("bpp", "payload_bpp")}
+    for way in ("encode", "decode"):
+        seconds = sum(row[f"{way}_seconds"] for row in rows)
+        out[f"{way}_fps"] = sum(row["frames"] for row in rows) / max(seconds, 1e-9)
+    for metric in metrics:
+        values = [row["metrics"][metric] for row in rows if metric in row["metrics"]]
+        if len(values) == len(rows):
+            out[metric] = float(np.mean(values))
+    return out | _of_data_set(rows, metrics, features)
+
+
+def _of_data_set(rows: list[Row], metrics: Sequence[str], features: Path) -> dict[str, float]:
+    wanted = {"fid": fid, "kid": kid}.items()
+    files = [features / f"{row['key']}.npz" for row in rows]
+    if not set(metrics) & set(OF_DATA_SET) or not all(file.exists() for file in files):
+        return {}
+    loaded = [np.load(file) for file in files]
+    source, decoded = (np.concatenate([f[name] for f in loaded]) for name in ("source", "decoded"))
+    return {name: function(source, decoded) for name, function in wanted if name in metrics and len(source) > 1}

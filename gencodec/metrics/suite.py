@@ -1,0 +1,223 @@
+"""All metrics of one comparison: chosen by name, loaded once, measured on decoded frames as they come in.
+
+    Suite.load(names, paths) ─► suite.clip() ─► add(source, decoded) for each batch ─► scores()
+    suite.over_clips()  what is of the whole data set: FID, KID
+
+A metric whose weights are absent is left out, with a line in `suite.missing`: never a wrong number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gencodec.codec import WeightsMissing
+from gencodec.metrics.dists import Dists
+from gencodec.metrics.fid import PatchFeatures, fid, kid, load_inception
+from gencodec.metrics.lpips import Lpips
+from gencodec.metrics.ms_ssim import ms_ssim
+from gencodec.metrics.psnr import psnr
+from gencodec.metrics.temporal import flicker, warping_error
+from gencodec.nn.spynet import SpyNet
+
+PSNR_MAX = 100.0  # decibels that an equal frame counts as, so that means stay finite
+EVERY = 5  # frames from one to the next that the slow metrics look at
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a metric is called and what is good."""
+
+    label: str
+    lower_is_better: bool
+    needs: str = ""  # the weights that the user must have: "vgg", "inception", "spynet"
+    every: int = 1
+    digits: int = 4
+
+
+METRICS: Mapping[str, Metric] = {
+    "psnr": Metric("PSNR, dB", False, digits=2),
+    "ms_ssim": Metric("MS-SSIM", False),
+    "lpips_alex": Metric("LPIPS-Alex", True),
+    "lpips_vgg": Metric("LPIPS-VGG", True, "vgg", EVERY),
+    "dists": Metric("DISTS", True, "vgg", EVERY),
+    "warping_error": Metric("warping error", True, "spynet", EVERY, 3),
+    "flicker": Metric("flicker, levels", True, digits=2),
+    "fid": Metric("FID", True, "inception", digits=2),
+    "kid": Metric("KID x 1000", True, "inception", digits=2),
+}
+DEFAULT_METRICS = tuple(METRICS)
+OF_DATA_SET = ("fid", "kid")
+PAIRWISE = ("warping_error", "flicker")  # of consecutive frames
+
+
+@dataclass
+class Suite:
+    """Loaded metrics. `missing` maps the name of each that was left out to why."""
+
+    names: tuple[str, ...]
+    networks: dict[str, Any] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @classmethod
+    def load(
+        cls,
+        names: Sequence[str] = DEFAULT_METRICS,
+        paths: Mapping[str, str | Path] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Suite:
+        """Load what `names` need; `paths` gives weights by what needs them: vgg, inception, spynet.
+
+        Raises ValueError for an unknown name.
+        """
+        if unknown := sorted(set(names) - set(METRICS)):
+            raise ValueError(f"no metric {unknown[0]!r}; there are {', '.join(METRICS)}")
+        suite = cls((), device=torch.device(device))
+        loaders = _loaders(dict(paths or {}), suite.device)
+        kept = []
+        for name in dict.fromkeys(names):
+            try:
+                if name in loaders and name not in suite.networks:
+                    suite.networks[name] = loaders[name]()
+                kept.append(name)
+            except (WeightsMissing, ValueError) as error:
+                suite.missing[name] = str(error)
+        suite.names = tuple(kept)
+        return suite
+
+    def clip(self) -> ClipScores:
+        """An empty collection for one decoded clip."""
+        features = (
+            tuple(PatchFeatures(self.networks["fid"]) for _ in range(2)) if "fid" in self.networks else None
+        )
+        return ClipScores(self, features)
+
+
+class ClipScores:
+    """Scores of one decoded clip, from frames in order."""
+
+    def __init__(self, suite: Suite, features: tuple[PatchFeatures, ...] | None) -> None:
+        self.suite, self.features = suite, features
+        self.per_frame: dict[str, dict[int, float]] = {
+            name: {} for name in suite.names if name not in OF_DATA_SET
+        }
+        self.problems: dict[str, str] = {}
+        self.count = 0
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def add(self, source: Tensor, decoded: Tensor) -> None:
+        """The next frames, uint8 (N,3,H,W) each. Raises ValueError where the shapes differ."""
+        if source.shape != decoded.shape:
+            raise ValueError(f"shapes differ: {tuple(source.shape)} and {tuple(decoded.shape)}")
+        for name in self.per_frame:
+            pairwise = name in PAIRWISE
+            taken = [
+                i
+                for i in range(len(source))
+                if (self.count + i) % METRICS[name].every == 0 and (i or self._last or not pairwise)
+            ]
+            if taken and name not in self.problems:
+                self._measure(name, self._inputs(source, decoded, taken, pairwise), taken)
+        for features, frames in zip(self.features or (), (source, decoded), strict=False):
+            features.add(frames.to(self.suite.device))
+        self._last = source[-1:], decoded[-1:]
+        self.count += len(source)
+
+    def means(self) -> dict[str, float]:
+        """The mean over the frames that were measured; without those that failed or had none."""
+        return {
+            name: sum(values.values()) / len(values)
+            for name, values in self.per_frame.items()
+            if values and name not in self.problems
+        }
+
+    def _measure(self, name: str, inputs: tuple[Any, Any], taken: list[int]) -> None:
+        try:
+            values = _FUNCTIONS[name](self.suite.networks.get(name), *inputs)
+        except ValueError as error:  # too small for it, for one
+            self.problems[name] = str(error)
+            return
+        for i, value in zip(taken, values.double().cpu().tolist(), strict=True):
+            if math.isnan(value):
+                self.problems[name] = f"{name} of frame {self.count + i} is not a number"
+                return
+            self.per_frame[name][self.count + i] = value
+
+    def _inputs(
+        self, source: Tensor, decoded: Tensor, taken: list[int], pairwise: bool
+    ) -> tuple[Any, Any]:
+        frames = [t[taken].to(self.suite.device) for t in (source, decoded)]
+        if not pairwise:
+            return frames[0], frames[1]
+        both = []
+        for k, now in enumerate((source, decoded)):
+            shifted = now if self._last is None else torch.cat([self._last[k], now])
+            offset = 1 if self._last is not None else 0
+            before = shifted[[i + offset - 1 for i in taken]].to(self.suite.device)
+            both.append((before, frames[k]))
+        return both[0], both[1]
+
+
+def of_data_set(clips: Iterable[ClipScores]) -> dict[str, float]:
+    """FID and KID over all clips of one codec at one setting; nothing where they were not measured."""
+    import numpy as np
+
+    clips = [clip for clip in clips if clip.features]
+    if not clips:
+        return {}
+    source, decoded = (
+        np.concatenate([clip.features[k].features() for clip in clips if clip.features]) for k in range(2)
+    )
+    wanted = clips[0].suite.names
+    functions = {"fid": fid, "kid": kid}
+    return {name: functions[name](source, decoded) for name in OF_DATA_SET if name in wanted and len(source) > 1}
+
+
+def frames_at_once(height: int, width: int) -> int:
+    """How many frames the metrics take together, so that memory stays bounded at any size: 8 at 448x256."""
+    return max(1, min(8, 8 * 448 * 256 // (height * width)))
+
+
+def _loaders(paths: dict[str, str | Path], device: torch.device) -> dict[str, Callable[[], Any]]:
+    shared: dict[str, Any] = {}
+
+    def once(key: str, load: Callable[[], Any]) -> Callable[[], Any]:
+        def get() -> Any:
+            if key not in shared:
+                shared[key] = load()
+            return shared[key]
+
+        return get
+
+    def needed(kind: str, what: str) -> str | Path:
+        if kind not in paths:
+            raise WeightsMissing(f"{what}: give its weights with --{kind} FILE.safetensors")
+        return paths[kind]
+
+    inception = once("inception", lambda: load_inception(paths.get("inception"), device))
+    return {
+        "lpips_alex": lambda: Lpips.load(device),
+        "lpips_vgg": lambda: Lpips.from_file(needed("vgg", "LPIPS-VGG needs VGG16"), device),
+        "dists": lambda: Dists.load(needed("vgg", "DISTS needs VGG16"), device),
+        "warping_error": lambda: SpyNet.load(needed("spynet", "the warping error needs SPyNet"), device),
+        "fid": inception,
+        "kid": inception,
+    }
+
+
+_FUNCTIONS: Mapping[str, Callable[[Any, Any, Any], Tensor]] = {
+    "psnr": lambda _, a, b: psnr(a, b).clamp_max(PSNR_MAX),
+    "ms_ssim": lambda _, a, b: ms_ssim(a, b),
+    "lpips_alex": lambda net, a, b: net(a, b),
+    "lpips_vgg": lambda net, a, b: net(a, b),
+    "dists": lambda net, a, b: net(a, b),
+    "warping_error": lambda net, a, b: warping_error(net, a, b).decoded,
+    "flicker": lambda _, a, b: flicker(a, b),
+}

@@ -1,0 +1,81 @@
+"""Classical anchors: what they cost, and that they give their frames back."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from gencodec.codec import UnreadableInput, VideoInfo
+from gencodec.evaluation.anchors import ANCHORS
+from gencodec.metrics.psnr import psnr
+
+
+def clip(frames: int = 7, height: int = 64, width: int = 96) -> list[Tensor]:
+    """A smooth pattern that moves to the right, uint8 (3,H,W) each."""
+    x = torch.arange(width).float()
+    y = torch.arange(height).float()[:, None]
+    waves = [
+        128 + 60 * torch.sin((x - 2 * t) / 9) * torch.cos(y / 7) + 20 * torch.sin(x / 31) for t in range(frames)
+    ]
+    return [torch.stack([w, 0.5 * w + 60, 255 - w]).clamp(0, 255).to(torch.uint8) for w in waves]
+
+
+def info_of(frames: list[Tensor]) -> VideoInfo:
+    return VideoInfo(frames[0].shape[2], frames[0].shape[1], Fraction(24), len(frames))
+
+
+def available(name: str) -> str:
+    if not ANCHORS[name].is_available():
+        pytest.skip(f"this PyAV lacks {ANCHORS[name].library}")
+    return name
+
+
+@pytest.mark.parametrize("name", [name for name in ANCHORS if "hold" not in name])
+def test_frames_come_back(name: str, tmp_path: Path) -> None:
+    anchor, frames = ANCHORS[available(name)], clip()
+    payload = anchor.encode(frames, info_of(frames), tmp_path / "a.mkv", 20)
+    assert 0 < payload < (tmp_path / "a.mkv").stat().st_size
+    decoded = list(anchor.decode(tmp_path / "a.mkv", info_of(frames)))
+    assert len(decoded) == len(frames)
+    assert min(float(psnr(a, b)) for a, b in zip(frames, decoded, strict=True)) > 30
+
+
+@pytest.mark.parametrize("name", ["x264", "x265", "svtav1", "vp9"])
+def test_a_grey_clip_does_not_cost_the_container(name: str, tmp_path: Path) -> None:
+    """30 frames of 128x128: x265's own text and the file's boxes alone would be 0.06 bits a pixel."""
+    frames = [torch.full((3, 128, 128), 128, dtype=torch.uint8)] * 30
+    payload = ANCHORS[available(name)].encode(frames, info_of(frames), tmp_path / "a.mkv", 45)
+    assert 8 * payload / (30 * 128 * 128) < 0.015
+    assert payload < (tmp_path / "a.mkv").stat().st_size - 400
+
+
+@pytest.mark.parametrize(("name", "hold"), [("x265-hold2", 2), ("x265-hold3", 3)])
+def test_held_frames_are_shown_until_the_next(name: str, hold: int, tmp_path: Path) -> None:
+    frames = clip(frames=7)
+    ANCHORS[name].encode(frames, info_of(frames), tmp_path / "a.mkv", 20)
+    decoded = list(ANCHORS[name].decode(tmp_path / "a.mkv", info_of(frames)))
+    assert len(decoded) == 7
+    for number, frame in enumerate(decoded):
+        assert torch.equal(frame, decoded[number - number % hold])
+        assert float(psnr(frame, frames[number - number % hold])) > 30
+
+
+def test_odd_sizes_keep_their_size(tmp_path: Path) -> None:
+    frames = clip(frames=2, height=33, width=47)
+    ANCHORS["x265"].encode(frames, info_of(frames), tmp_path / "a.mkv", 20)
+    decoded = list(ANCHORS["x265"].decode(tmp_path / "a.mkv", info_of(frames)))
+    assert [tuple(f.shape) for f in decoded] == [(3, 33, 47)] * 2
+    assert float(psnr(frames[1], decoded[1])) > 28
+
+
+def test_wrong_use_leaves_no_file(tmp_path: Path) -> None:
+    frames = clip(frames=1)
+    with pytest.raises(ValueError, match="crf is"):
+        ANCHORS["x265"].encode(frames, info_of(frames), tmp_path / "a.mkv", 99)
+    with pytest.raises(UnreadableInput, match="no frames"):
+        ANCHORS["x265"].encode([], info_of(frames), tmp_path / "a.mkv", 30)
+    assert list(tmp_path.iterdir()) == []
