@@ -21,7 +21,8 @@ if TYPE_CHECKING:
         VideoInfo,
         WeightsMissing,
     )
-    from gencodec.rate import ConstantQuality
+    from gencodec.evaluation.compare import Comparison, compare
+    from gencodec.rate import ConstantQuality, TargetBitrate, TargetBpp, TargetLpips
     from gencodec.registry import codec_class, method_names
     from gencodec.results import CodingResult
     from gencodec.video import open_video, write_video
@@ -40,7 +41,8 @@ _MODULES = {
         "VideoInfo",
         "WeightsMissing",
     ],
-    "rate": ["ConstantQuality"],
+    "evaluation.compare": ["Comparison", "compare"],
+    "rate": ["ConstantQuality", "TargetBitrate", "TargetBpp", "TargetLpips"],
     "registry": ["codec_class", "method_names"],
     "results": ["CodingResult"],
     "video": ["open_video", "write_video"],
@@ -62,7 +64,12 @@ __all__ = [  # noqa: RUF022 - as in _MODULES
     "UnsupportedStream",
     "VideoInfo",
     "WeightsMissing",
+    "Comparison",
+    "compare",
     "ConstantQuality",
+    "TargetBitrate",
+    "TargetBpp",
+    "TargetLpips",
     "codec_class",
     "method_names",
     "CodingResult",

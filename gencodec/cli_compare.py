@@ -28,14 +28,22 @@ def run(
     wanted = tuple(m.strip() for m in metrics.split(",")) if metrics else DEFAULT_METRICS
     with points_done() as on_point:
         found = compare(
-            inputs, names, out, metrics=wanted, settings=parse_settings(settings), on_point=on_point, **options
+            inputs,
+            names,
+            out,
+            metrics=wanted,
+            settings=parse_settings(settings),
+            on_point=on_point,
+            **options,
         )
     for name, why in found.missing.items():
         output.say(f"no {name}: {why}")
     for failure in found.failures:
         output.say("failed: {codec} {setting} on {clip}: {error}".format(**failure))
     if as_json:
-        return output.put_json({"means": found.table.means, "bd_rate": found.table.bd_rates(), "out": str(out)})
+        return output.put_json(
+            {"means": found.table.means, "bd_rate": found.table.bd_rates(), "out": str(out)}
+        )
     put_means(found)
     output.put(f"{answer(found.table)} More in {out / 'report.html'}")
 

@@ -21,7 +21,7 @@ from gencodec.codec import EncodedGop, RateControl
 
 QUALITIES = range(64)
 GOP_OVERHEAD = 6  # bytes of INDEX for a GOP, about
-RECOVERY = 4  # GOPs over which a surplus or a debt is paid back
+RECOVERY = 2  # GOPs over which a surplus or a debt is paid back
 RATE_SLOPE = 1 / 13  # octaves of rate a step of quality, a first guess
 LPIPS_TOLERANCE = 0.003
 STRAIGHT_TRIES = 3  # before halving: a straight line between both sides is usually right
@@ -84,8 +84,8 @@ class TargetBpp(RateControl):
             self._at_end += 1
             end = "smallest" if found.quality == 0 else "largest"
             self.note = (
-                f"{self._at_end} of {self._gops} groups of pictures took the {end} size that the method offers; "
-                f"the target of {self.bpp:g} bpp is out of its range there"
+                f"{self._at_end} of {self._gops} groups of pictures took the {end} size that the method "
+                f"offers; the target of {self.bpp:g} bpp is out of its range there"
             )
 
 
@@ -203,7 +203,7 @@ def from_arguments(
     fps: Fraction | float = 25,
     pixels: int = 1,
 ) -> RateControl:
-    """Return the rate control that exactly one of the first four asks for; `bitrate` needs the video's rest."""
+    """Return the rate control that exactly one of the first four asks for; `bitrate` needs the others."""
     given = {"quality": quality, "bpp": bpp, "bitrate": bitrate, "lpips": lpips}
     names = [name for name, value in given.items() if value is not None]
     if len(names) != 1:

@@ -69,7 +69,14 @@ class Tally:
                 on_progress(self.frames, total)
 
     def result(
-        self, codec: Codec, header: Header, size: int, seconds: float, *, is_whole: bool = True, note: str = ""
+        self,
+        codec: Codec,
+        header: Header,
+        size: int,
+        seconds: float,
+        *,
+        is_whole: bool = True,
+        note: str = "",
     ) -> CodingResult:
         """Return the numbers of the call."""
         pixels = self.frames * header.width * header.height

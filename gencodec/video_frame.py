@@ -90,12 +90,22 @@ def _planar(frame: av.VideoFrame) -> av.VideoFrame:
         raise UnreadableInput(f"pixel format {layout.name} is not supported: convert to rgb48 first")
     try:
         if (layout.is_rgb or layout.has_palette) and bits <= 8:
-            frame = frame.reformat(
-                format="rgb24"
-            )  # swscale has an exact way to and from it, not straight to gbrp
-        return frame.reformat(format=_planar_format(layout, bits))
+            frame = reformat(frame, "rgb24")  # swscale has an exact way to and from it, not straight to gbrp
+        return reformat(frame, _planar_format(layout, bits))
     except (av.error.FFmpegError, ValueError) as error:
         raise UnreadableInput(f"pixel format {layout.name} is not supported: convert to yuv420p") from error
+
+
+def reformat(frame: av.VideoFrame, pixel_format: str) -> av.VideoFrame:
+    """The frame in another pixel format, by one thread.
+
+    With several, swscale now and then leaves a row of p010's chroma unconverted (one frame in a thousand,
+    FFmpeg 8). PyAV before 17 has no such argument, and one thread.
+    """
+    try:
+        return frame.reformat(format=pixel_format, threads=1)
+    except TypeError:
+        return frame.reformat(format=pixel_format)
 
 
 def _planar_format(layout: av.VideoFormat, bits: int) -> str:

@@ -35,9 +35,9 @@ class WeightsFile:
 
 
 WEIGHTS: dict[str, WeightsFile] = {
-    "intra-tiny-2": WeightsFile(
-        "intra-tiny-2.safetensors",
-        "b76f677bdfe647f2b270eab7b5846185d94b0f359d6325bcb5ad8c985e24952b",
+    "intra-tiny-3": WeightsFile(
+        "intra-tiny-3.safetensors",
+        "3bf7380bd760c84cd171868da297842fe6cea5b2091774b3c7b0352c29554004",
         "MIT",
         "trained by this project: docs/training.md",
     ),
@@ -127,7 +127,7 @@ def load_set(names: Sequence[str], preset: str, *, path: str | Path | None = Non
     """Load the set `names` of the table, or the files at `path` in its place.
 
     `path` is a .safetensors file for a set of one, else a folder with files of the table's names. A file's
-    role is its name up to the first hyphen: "intra" for "intra-tiny-2". Raises WeightsMissing.
+    role is its name up to the first hyphen: "intra" for "intra-tiny-3". Raises WeightsMissing.
     """
     loaded = {}
     digests = []

@@ -19,7 +19,8 @@ def clip(frames: int = 7, height: int = 64, width: int = 96) -> list[Tensor]:
     x = torch.arange(width).float()
     y = torch.arange(height).float()[:, None]
     waves = [
-        128 + 60 * torch.sin((x - 2 * t) / 9) * torch.cos(y / 7) + 20 * torch.sin(x / 31) for t in range(frames)
+        128 + 60 * torch.sin((x - 2 * t) / 9) * torch.cos(y / 7) + 20 * torch.sin(x / 31)
+        for t in range(frames)
     ]
     return [torch.stack([w, 0.5 * w + 60, 255 - w]).clamp(0, 255).to(torch.uint8) for w in waves]
 
@@ -64,11 +65,13 @@ def test_held_frames_are_shown_until_the_next(name: str, hold: int, tmp_path: Pa
         assert float(psnr(frame, frames[number - number % hold])) > 30
 
 
-def test_odd_sizes_keep_their_size(tmp_path: Path) -> None:
-    frames = clip(frames=2, height=33, width=47)
-    ANCHORS["x265"].encode(frames, info_of(frames), tmp_path / "a.mkv", 20)
-    decoded = list(ANCHORS["x265"].decode(tmp_path / "a.mkv", info_of(frames)))
-    assert [tuple(f.shape) for f in decoded] == [(3, 33, 47)] * 2
+@pytest.mark.parametrize("size", [(33, 47), (1, 1), (71, 130)])
+@pytest.mark.parametrize("name", ["x264", "x265", "svtav1", "vp9"])
+def test_any_size_is_kept(name: str, size: tuple[int, int], tmp_path: Path) -> None:
+    anchor, frames = ANCHORS[available(name)], clip(frames=2, height=size[0], width=size[1])
+    anchor.encode(frames, info_of(frames), tmp_path / "a.mkv", 20)
+    decoded = list(anchor.decode(tmp_path / "a.mkv", info_of(frames)))
+    assert [tuple(f.shape) for f in decoded] == [(3, *size)] * 2
     assert float(psnr(frames[1], decoded[1])) > 28
 
 

@@ -138,9 +138,10 @@ def test_source_that_fails_midway(toy: str, tmp_path: Path) -> None:
         (["--quality", "64"], "0..63"),
         (["--quality", "x"], "--quality"),
         (["--quality", "3", "--bpp", "0.1"], "exactly one"),
-        (["--bpp", "0.1"], "quality"),
-        (["--bitrate", "1000"], "quality"),
-        (["--lpips", "0.1"], "quality"),
+        (["--bpp", "0"], "above 0"),
+        (["--bitrate", "-5"], "above 0"),
+        (["--lpips", "nan"], "above 0"),
+        (["--lpips", "0.2", "--bpp", "0.1"], "exactly one"),
         (["--preset", "huge"], "--preset"),
         (["--preset", "paper"], "no preset 'paper'"),
         (["--device", "tpu"], "auto, cpu or cuda"),
@@ -193,8 +194,8 @@ def test_ranges_outside(run: Run, tmp_path: Path, toy_stream: bytes, frames: str
 
 def test_wrong_weights(run: Run, clip_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"\xff" * 200)
-    fake = weights.WeightsFile("intra-tiny-2.safetensors", "0" * 64, "MIT", "test")
-    monkeypatch.setitem(weights.WEIGHTS, "intra-tiny-2", fake)
+    fake = weights.WeightsFile("intra-tiny-3.safetensors", "0" * 64, "MIT", "test")
+    monkeypatch.setitem(weights.WEIGHTS, "intra-tiny-3", fake)
     for path in ("bad.safetensors", "absent.safetensors"):
         arguments = ("--method", "intra", "--weights", tmp_path / path)
         assert run("encode", clip_file, tmp_path / "a.gcv", *arguments)[0] == 4

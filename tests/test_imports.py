@@ -19,7 +19,7 @@ HEAVY = ("torchvision", "diffusers", "compressai", "lpips", "pytorch_fid", "matp
 LOW = {"codec"}
 VIDEO = {"video", "video_in", "video_out", "video_frame", "video_timing", "colour", "png", "y4m"}
 FILES = {"wire", "chunks", "container", "rate", "atomic", "weights", "registry", "results"}
-TOP = {"api", "cli", "cli_output", "cli_info", "demo", "doctor", "__main__"}
+TOP = {"api", "cli", "cli_output", "cli_info", "cli_compare", "demo", "doctor", "__main__"}
 ALLOWED = {
     "codec": set(),
     "nn": {"nn", "weights"} | LOW,
@@ -29,7 +29,9 @@ ALLOWED = {
     "methods": {"entropy", "sampler", "nn", "metrics", "weights"} | LOW,
     **dict.fromkeys(VIDEO, VIDEO | LOW),
     **dict.fromkeys(FILES, FILES | LOW),
-    **dict.fromkeys(TOP, TOP | FILES | VIDEO | LOW | {"metrics", "training"}),
+    "rate": FILES | LOW | {"metrics"},
+    "evaluation": {"evaluation", "api", "metrics", "nn"} | FILES | VIDEO | LOW,
+    **dict.fromkeys(TOP, TOP | FILES | VIDEO | LOW | {"metrics", "training", "evaluation"}),
 }
 
 

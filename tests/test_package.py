@@ -26,7 +26,7 @@ else:
 
 ROOT = Path(__file__).parents[1]
 CODEC = "torch numpy einops av constriction safetensors typer rich"
-RESEARCH = "torchvision diffusers compressai lpips pytorch-fid"
+RESEARCH = "torchvision diffusers compressai lpips pytorch-fid scipy jinja2"
 
 
 @pytest.fixture(scope="module")

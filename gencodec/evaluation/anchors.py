@@ -1,8 +1,8 @@
 """Classical codecs as anchors, through PyAV: the best that each does at rest, without a handicap.
 
-8-bit 4:2:0, limited range, default GOP structure with B frames, constant rate factor; from the same RGB frames
-and by the same colour conversion as every other codec here. Files are Matroska; the payload that rates are
-counted on is what the encoder gave, parameter sets included, informational SEI text left out.
+8-bit 4:2:0, limited range, default GOP structure with B frames, constant rate factor; from the same RGB
+frames and by the same colour conversion as every other codec here. Files are Matroska; the payload that rates
+are counted on is what the encoder gave, parameter sets included, informational SEI text left out.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from torch import Tensor
 from gencodec.atomic import replacing
 from gencodec.codec import UnreadableInput, VideoInfo
 from gencodec.colour import default_matrix, rgb_to_yuv
+from gencodec.metrics.frames import pad_to
 from gencodec.nn.layers import pad_to_multiple
 from gencodec.video import open_video
 from gencodec.video_out import COLOUR_CODES, LIMITED_RANGE, planes_to_frame
 
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1: errors only; read when its library loads
+
+MIN_SIDE = 64  # smaller frames are padded: x265 writes beyond its buffers where one is smaller than its units
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,8 @@ class _Writer:
         self.matrix = default_matrix(info.height)
         options = {**anchor.options, "crf": str(crf)}
         self.stream = container.add_stream(anchor.library, rate=info.fps, options=options)
-        self.stream.width, self.stream.height = (side + side % 2 for side in (info.width, info.height))
+        sides = (max(side + side % 2, MIN_SIDE) for side in (info.width, info.height))
+        self.stream.width, self.stream.height = sides
         self.stream.pix_fmt = "yuv420p"
         context = self.stream.codec_context
         context.time_base = 1 / info.fps
@@ -96,8 +100,8 @@ class _Writer:
         self.count = self.bytes = 0
 
     def write(self, frame: Tensor) -> None:
-        planes = rgb_to_yuv(pad_to_multiple(frame[None].float(), 2)[0].to(torch.uint8), matrix=self.matrix,
-                            subsampling="420")  # fmt: skip
+        padded = pad_to(pad_to_multiple(frame[None].float(), 2), MIN_SIDE)[0].to(torch.uint8)
+        planes = rgb_to_yuv(padded, matrix=self.matrix, subsampling="420")
         picture = planes_to_frame(planes, "yuv420p")
         picture.pts, picture.time_base = self.count, 1 / self.info.fps
         picture.colorspace, picture.color_range = COLOUR_CODES[self.matrix][2], LIMITED_RANGE

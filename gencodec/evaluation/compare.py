@@ -46,7 +46,7 @@ class Comparison:
     table: Table
 
 
-def compare(
+def compare(  # noqa: PLR0913 - one argument for each thing that one may say
     inputs: Sequence[str | Path] | str | Path,
     methods: Sequence[str],
     out: str | Path,
@@ -84,9 +84,7 @@ def compare(
 class _Run:
     """One call of `compare`."""
 
-    def __init__(
-        self, plan: Plan, suite: Suite, store: Store, device: str, on_point: OnPoint | None
-    ) -> None:
+    def __init__(self, plan: Plan, suite: Suite, store: Store, device: str, on_point: OnPoint | None) -> None:
         self.plan, self.suite, self.store = plan, suite, store
         self.device, self.on_point = device, on_point
         self.failures: list[dict[str, str]] = []
@@ -177,7 +175,11 @@ def _clips_in(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         videos = (
-            sorted(p for p in path.iterdir() if p.suffix.lower() in (".mp4", ".mkv", ".y4m", ".webm", ".mov", ".avi"))
+            sorted(
+                p
+                for p in path.iterdir()
+                if p.suffix.lower() in (".mp4", ".mkv", ".y4m", ".webm", ".mov", ".avi")
+            )
             if path.is_dir()
             else []
         )
@@ -195,6 +197,6 @@ def _provenance() -> dict[str, Any]:
             versions[package] = "not installed"
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "machine": f"{platform.processor() or platform.machine()}, {platform.system()}, {os.cpu_count()} cores",
+        "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version(), **versions},
     }

@@ -65,8 +65,8 @@ class MethodContestant:
     @property
     def identity(self) -> str:
         """Version, preset, weights and settings."""
-        codec = self.codec
-        return f"{codec.name} {codec.version} {codec.preset} {codec.weights_id:08x} {codec.settings.hex()}".strip()
+        c = self.codec
+        return f"{c.name} {c.version} {c.preset} {c.weights_id:08x} {c.settings.hex()}".strip()
 
     def encode(self, video: VideoReader, target: Path, setting: int) -> Coded:
         """See `Contestant`."""

@@ -1,6 +1,6 @@
 """One point: a clip through one codec at one setting, decoded in a clean process, and measured.
 
-    clip ─► encode ─► file ─► (another process) decode ─► frames ─► metrics ─► row
+clip ─► encode ─► file ─► (another process) decode ─► frames ─► metrics ─► row
 """
 
 from __future__ import annotations
@@ -70,7 +70,15 @@ def digest_of(path: Path) -> str:
 
 def key_of(clip: Clip, contestant: Contestant, setting: int, metrics: tuple[str, ...]) -> str:
     """What a finished point is recognised by."""
-    parts = (clip.sha256, clip.frames, clip.size, contestant.name, contestant.identity, setting, sorted(metrics))
+    parts = (
+        clip.sha256,
+        clip.frames,
+        clip.size,
+        contestant.name,
+        contestant.identity,
+        setting,
+        sorted(metrics),
+    )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 
@@ -109,7 +117,7 @@ def measure(point: Point, folder: Path) -> dict[str, Any]:
     keep_source(clip, folder)
     if scores.features:
         pairs = dict(zip(("source", "decoded"), (f.features() for f in scores.features), strict=True))
-        np.savez(folder / "features" / f"{point.key}.npz", **pairs)  # type: ignore[arg-type]
+        np.savez(folder / "features" / f"{point.key}.npz", **pairs)
     return {
         "key": point.key,
         "clip": clip.name,

@@ -21,7 +21,9 @@ def probe_settings(settings: Sequence[int], count: int = PROBES) -> list[int]:
     return [settings[i] for i in places]
 
 
-def choose_settings(rates: Mapping[int, float], settings: Sequence[int], targets: Sequence[float]) -> list[int]:
+def choose_settings(
+    rates: Mapping[int, float], settings: Sequence[int], targets: Sequence[float]
+) -> list[int]:
     """The settings whose interpolated rates are nearest to `targets`, each once, by rising rate.
 
     `rates` are those of the probed settings. Fewer than `targets` where the codec has no more of them.

@@ -1,7 +1,7 @@
 """The page of a comparison: one HTML file without outside addresses, small enough to mail.
 
-The pictures are short H.264 clips inside the page, which the viewer seeks in; when they would make the page too
-large, fewer rates are shown, then coarser pictures.
+The pictures are short H.264 clips inside the page, which the viewer seeks in; where they would make the page
+too large, they get coarser.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import av
 from gencodec.evaluation.curves import colour, curves_svg
 from gencodec.evaluation.tables import Table
 from gencodec.metrics.suite import METRICS
+from gencodec.video_frame import reformat
 
 if TYPE_CHECKING:
     from gencodec.evaluation.compare import Comparison
@@ -66,7 +67,8 @@ def answer(table: Table) -> str:
     if not table.means:
         return "Nothing was measured."
     if anchor is None or metric is None or len(table.codecs) < 2:
-        return f"{len(table.codecs)} codecs on {len({r['clip'] for r in table.rows})} clips; no anchor to compare with."
+        clips = len({row["clip"] for row in table.rows})
+        return f"{len(table.codecs)} codecs on {clips} clips; no anchor to compare with."
     rates = [r for r in table.bd_rates(anchor) if r["metric"] == metric and r["percent"] is not None]
     label = METRICS[metric].label
     sound = [r for r in rates if r["meaningful"]]
@@ -75,7 +77,8 @@ def answer(table: Table) -> str:
     best = min(sound, key=lambda r: r["percent"])
     less = "less" if best["percent"] < 0 else "more"
     others = "" if len(sound) < 2 else f", the least of {len(sound)} codecs"
-    return f"At equal {label}, {best['codec']} needs {abs(best['percent']):.0f} % {less} rate than {anchor}{others}."
+    amount = f"{abs(best['percent']):.0f} % {less} rate"
+    return f"At equal {label}, {best['codec']} needs {amount} than {anchor}{others}."
 
 
 def bd_rows(table: Table) -> list[tuple[str, list[str]]]:
@@ -117,7 +120,9 @@ def viewer_data(comparison: Comparison, room: int) -> dict[str, Any]:
         video = pictures.get(row["key"])
         if video is None:
             continue
-        per_frame = row["per_frame"].get("lpips_alex") or next(iter(row["per_frame"].values()), [])
+        per_frame: list[list[float]] = row["per_frame"].get("lpips_alex") or next(
+            iter(row["per_frame"].values()), []
+        )
         clips[row["clip"]]["streams"].append(
             {
                 "codec": row["codec"],
@@ -176,6 +181,6 @@ def _small_clip(path: Path, crf: int) -> bytes:
         stream.pix_fmt = "yuv444p" if video.width % 2 or video.height % 2 else "yuv420p"
         for frame in source.decode(video):
             frame.pict_type = 0  # else the source's frame types are kept
-            target.mux(stream.encode(frame.reformat(format=stream.pix_fmt)))
+            target.mux(stream.encode(reformat(frame, stream.pix_fmt)))
         target.mux(stream.encode(None))
     return out.getvalue()

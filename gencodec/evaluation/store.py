@@ -1,8 +1,8 @@
 """The folder of one comparison: a line of JSON for each finished point, so that a killed run goes on.
 
-    OUT/results.jsonl   one line a point, written when it is whole
-    OUT/files/          coded files        OUT/decoded/  what the report shows, visually lossless
-    OUT/features/       of FID and KID     OUT/.lock     held while a run writes
+OUT/results.jsonl   one line a point, written when it is whole
+OUT/files/          coded files        OUT/decoded/  what the report shows, visually lossless
+OUT/features/       of FID and KID     OUT/.lock     held while a run writes
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
                 raise
-            raise ValueError(f"another run is writing to {folder}: wait for it or name another folder") from None
+            raise ValueError(
+                f"another run is writing to {folder}: wait for it or name another folder"
+            ) from None
         try:
             yield
         finally:

@@ -133,4 +133,6 @@ def _of_data_set(rows: list[Row], metrics: Sequence[str], features: Path) -> dic
         return {}
     loaded = [np.load(file) for file in files]
     source, decoded = (np.concatenate([f[name] for f in loaded]) for name in ("source", "decoded"))
-    return {name: function(source, decoded) for name, function in wanted if name in metrics and len(source) > 1}
+    return {
+        name: function(source, decoded) for name, function in wanted if name in metrics and len(source) > 1
+    }

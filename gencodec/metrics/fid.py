@@ -1,9 +1,9 @@
 """FID and KID of 256-pixel patches: how far the decoded patches, as a set, are from the source's.
 
-Patches are cut on a grid, and on the grid shifted by half a patch (HiFiC, Mentzer et al. 2020,
-https://arxiv.org/abs/2006.09965, appendix A.7), pooled over all frames of a data set. Features are the 2048 of
-Inception-v3 as `pytorch-fid` loads it. FID: Heusel et al. 2017, https://arxiv.org/abs/1706.08500, equation 6.
-KID: Binkowski et al. 2018, https://arxiv.org/abs/1801.01401, the unbiased estimate of equation 4, times 1000.
+Patches are cut on a grid, and on the grid shifted by half a patch (HiFiC, Mentzer et al. 2020, arXiv
+2006.09965), pooled over all frames of a data set. Features are the 2048 of Inception-v3 as `pytorch-fid`
+loads it. FID: Heusel et al. 2017 (arXiv 1706.08500). KID: Binkowski et al. 2018 (arXiv 1801.01401), the
+unbiased estimate, times 1000.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ SHIPPED_NAME = "pt_inception-2015-12-05-6726825d.pth"  # what pytorch-fid downlo
 
 def patches_of(frames: Tensor) -> Tensor:
     """uint8 (N,3,H,W) -> (M,3,256,256) on both grids; none where a side is below 256."""
-    parts = []
+    parts = [frames.new_empty(0, 3, PATCH, PATCH)]
     for start in (0, PATCH // 2):
-        grid = frames[..., start:, start:].unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH)
-        parts.append(grid.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, PATCH, PATCH))
+        inside = frames[..., start:, start:]
+        if min(inside.shape[-2:]) >= PATCH:
+            grid = inside.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH)
+            parts.append(grid.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, PATCH, PATCH))
     return torch.cat(parts)
 
 
@@ -45,9 +47,8 @@ class PatchFeatures:
     @torch.no_grad()
     def add(self, frames: Tensor) -> None:
         """Take all patches of uint8 frames (N,3,H,W); frames with a side below 256 have none."""
-        if min(frames.shape[-2:]) < PATCH:
-            return
-        for chunk in patches_of(frames).split(self.batch):
+        patches = patches_of(frames)
+        for chunk in patches.split(self.batch) if len(patches) else ():
             self._parts.append(self.network(chunk.float() / 255).cpu().double().numpy())
 
     def features(self) -> np.ndarray:

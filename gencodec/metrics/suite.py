@@ -116,7 +116,7 @@ class ClipScores:
         """The next frames, uint8 (N,3,H,W) each. Raises ValueError where the shapes differ."""
         if source.shape != decoded.shape:
             raise ValueError(f"shapes differ: {tuple(source.shape)} and {tuple(decoded.shape)}")
-        for name in self.per_frame:
+        for name in [name for name in self.suite.names if name not in OF_DATA_SET]:
             pairwise = name in PAIRWISE
             taken = [
                 i
@@ -140,19 +140,18 @@ class ClipScores:
 
     def _measure(self, name: str, inputs: tuple[Any, Any], taken: list[int]) -> None:
         try:
-            values = _FUNCTIONS[name](self.suite.networks.get(name), *inputs)
+            found = _FUNCTIONS[name](self.suite.networks.get(name), *inputs)
         except ValueError as error:  # too small for it, for one
             self.problems[name] = str(error)
             return
-        for i, value in zip(taken, values.double().cpu().tolist(), strict=True):
-            if math.isnan(value):
-                self.problems[name] = f"{name} of frame {self.count + i} is not a number"
-                return
-            self.per_frame[name][self.count + i] = value
+        for column, values in ({name: found} if isinstance(found, Tensor) else found).items():
+            for i, value in zip(taken, values.double().cpu().tolist(), strict=True):
+                if math.isnan(value):
+                    self.problems[name] = f"{name} of frame {self.count + i} is not a number"
+                    return
+                self.per_frame.setdefault(column, {})[self.count + i] = value
 
-    def _inputs(
-        self, source: Tensor, decoded: Tensor, taken: list[int], pairwise: bool
-    ) -> tuple[Any, Any]:
+    def _inputs(self, source: Tensor, decoded: Tensor, taken: list[int], pairwise: bool) -> tuple[Any, Any]:
         frames = [t[taken].to(self.suite.device) for t in (source, decoded)]
         if not pairwise:
             return frames[0], frames[1]
@@ -177,7 +176,9 @@ def of_data_set(clips: Iterable[ClipScores]) -> dict[str, float]:
     )
     wanted = clips[0].suite.names
     functions = {"fid": fid, "kid": kid}
-    return {name: functions[name](source, decoded) for name in OF_DATA_SET if name in wanted and len(source) > 1}
+    return {
+        name: functions[name](source, decoded) for name in OF_DATA_SET if name in wanted and len(source) > 1
+    }
 
 
 def frames_at_once(height: int, width: int) -> int:
@@ -212,12 +213,18 @@ def _loaders(paths: dict[str, str | Path], device: torch.device) -> dict[str, Ca
     }
 
 
-_FUNCTIONS: Mapping[str, Callable[[Any, Any, Any], Tensor]] = {
+def _warping_errors(net: SpyNet, source: Any, decoded: Any) -> dict[str, Tensor]:
+    """The decoded clip's, and the source's own beside it."""
+    found = warping_error(net, source, decoded)
+    return {"warping_error": found.decoded, "warping_error_source": found.source}
+
+
+_FUNCTIONS: Mapping[str, Callable[[Any, Any, Any], Tensor | dict[str, Tensor]]] = {
     "psnr": lambda _, a, b: psnr(a, b).clamp_max(PSNR_MAX),
     "ms_ssim": lambda _, a, b: ms_ssim(a, b),
     "lpips_alex": lambda net, a, b: net(a, b),
     "lpips_vgg": lambda net, a, b: net(a, b),
     "dists": lambda net, a, b: net(a, b),
-    "warping_error": lambda net, a, b: warping_error(net, a, b).decoded,
+    "warping_error": _warping_errors,
     "flicker": lambda _, a, b: flicker(a, b),
 }

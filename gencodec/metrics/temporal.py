@@ -1,8 +1,8 @@
 """Metrics of how a clip moves: warping error and flicker. Both work on pairs of consecutive frames.
 
-Warping error (Lai et al. 2018, https://arxiv.org/abs/1808.00449, equations 8 and 9): the mean squared difference
-of a decoded frame and its predecessor warped onto it by the source's flow, over pixels that the source shows in
-both, times 1000, for values in [0,1]. The source's own value stands beside it: lower than that means smoothed.
+Warping error (Lai et al. 2018, arXiv 1808.00449): the mean squared difference of a decoded frame and its
+predecessor warped onto it by the source's flow, over pixels that the source shows in both, times 1000, for
+values in [0,1]. The source's own value stands beside it: lower than that means smoothed.
 
 Flicker: mean absolute difference between the decoded change from frame to frame and the source's, in 8-bit
 levels; needs no flow, and is 0 where the decoder's error stands still.
@@ -28,9 +28,7 @@ class WarpingError(NamedTuple):
 
 
 @torch.no_grad()
-def warping_error(
-    net: SpyNet, source: tuple[Tensor, Tensor], decoded: tuple[Tensor, Tensor]
-) -> WarpingError:
+def warping_error(net: SpyNet, source: tuple[Tensor, Tensor], decoded: tuple[Tensor, Tensor]) -> WarpingError:
     """Warping error of pairs (before, after) of uint8 frames (N,3,H,W). Raises ValueError."""
     check_frames(*source)
     check_frames(*decoded)
@@ -53,7 +51,7 @@ def visible_in_both(back: Tensor, forward: Tensor) -> Tensor:
 
 
 def flicker(source: tuple[Tensor, Tensor], decoded: tuple[Tensor, Tensor]) -> Tensor:
-    """Flicker of pairs (before, after) of uint8 frames (N,3,H,W), 8-bit levels, float64 (N,). Raises ValueError."""
+    """Flicker of pairs (before, after) of uint8 frames (N,3,H,W): float64 (N,), levels. Raises ValueError."""
     check_frames(*source)
     check_frames(*decoded)
     changes = [after.int() - before.int() for before, after in (source, decoded)]

@@ -7,6 +7,7 @@ BasicSR and its relatives share, `basic_module.{level}.basic_module.{0,2,4,6,8}.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,7 @@ def _resize(x: Tensor, size: list[int]) -> Tensor:
 
 def _level(tensors: Mapping[str, Tensor], level: int) -> nn.Sequential:
     parts: list[nn.Module] = []
-    for i, (before, after) in enumerate(zip(WIDTHS[:-1], WIDTHS[1:], strict=True)):
+    for i, (before, after) in enumerate(pairwise(WIDTHS)):
         conv = nn.Conv2d(before, after, 7, padding=3)
         prefix = f"basic_module.{level}.basic_module.{2 * i}."
         conv.load_state_dict({"weight": tensors[prefix + "weight"], "bias": tensors[prefix + "bias"]})

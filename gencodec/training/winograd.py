@@ -77,8 +77,8 @@ class _Convolve(torch.autograd.Function):
 class WinogradConv2d(nn.Module):
     """A frozen 3x3 convolution, stride 1, padding 1.
 
-    The plain way where sides are no multiples of 4, and on small maps, where reading the 36 kernels costs more
-    than the products saved.
+    The plain way where sides are no multiples of 4, and on small maps, where reading the 36 kernels costs
+    more than the products saved.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:

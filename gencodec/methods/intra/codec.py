@@ -77,9 +77,9 @@ class Intra(Codec):
 
     name: ClassVar[str] = "intra"
     codec_id: ClassVar[int] = 1
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     qualities: ClassVar[range] = range(64)
-    weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {"tiny": (("intra-tiny-2",),)}
+    weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {"tiny": (("intra-tiny-3",),)}
     paper: ClassVar[str] = "Mean-scale hyperprior, Minnen et al. 2018, https://arxiv.org/abs/1809.02736"
 
     def __init__(self, coder: KeyFrameCoder, preset: str, weights_id: int) -> None:

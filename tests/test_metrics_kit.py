@@ -1,0 +1,210 @@
+"""MS-SSIM, FID, KID, warping error, flicker, and the suite that measures all of them on a clip."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from gencodec.codec import WeightsMissing
+from gencodec.metrics import fid as fid_module
+from gencodec.metrics.fid import PatchFeatures, fid, kid, load_inception, patches_of
+from gencodec.metrics.ms_ssim import ms_ssim
+from gencodec.metrics.suite import METRICS, Suite, frames_at_once
+from gencodec.metrics.temporal import flicker, warping_error
+from gencodec.nn.spynet import WIDTHS, SpyNet
+from gencodec.nn.warp import warp
+
+
+def smooth(height: int, width: int, seed: int = 0, count: int = 1) -> Tensor:
+    """Blurred noise, uint8 (count,3,height,width)."""
+    noise = torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
+    return (255 * nn.functional.avg_pool2d(noise, 5, 1, 2)).to(torch.uint8)
+
+
+@pytest.mark.parametrize("size", [(161, 161), (176, 203), (200, 334)])
+def test_ms_ssim_equals_the_reference(size: tuple[int, int]) -> None:
+    reference = pytest.importorskip("pytorch_msssim")
+    a = smooth(*size, count=2)
+    b = (
+        (a.float() + 12 * torch.rand(a.shape, generator=torch.Generator().manual_seed(1)))
+        .clamp(0, 255)
+        .byte()
+    )
+    expected = reference.ms_ssim(a.float(), b.float(), data_range=255, size_average=False)
+    assert torch.allclose(ms_ssim(a, b), expected, atol=1e-5)
+    assert torch.allclose(ms_ssim(a, a), torch.ones(2), atol=1e-6)
+
+
+def test_ms_ssim_refuses_what_has_no_five_scales() -> None:
+    frame = smooth(160, 300)
+    with pytest.raises(ValueError, match="161"):
+        ms_ssim(frame, frame)
+
+
+def test_patches_cover_both_grids_in_order() -> None:
+    frame = torch.arange(640 * 512).remainder(251).byte().reshape(1, 1, 512, 640).repeat(1, 3, 1, 1)
+    patches = patches_of(frame)
+    assert patches.shape == (4 + 2, 3, 256, 256)
+    assert torch.equal(patches[1], frame[0, :, :256, 256:512])
+    assert torch.equal(patches[4], frame[0, :, 128:384, 128:384])
+    assert len(patches_of(frame[..., :255])) == 0
+    assert len(patches_of(frame[..., :256, :448])) == 1  # the shifted grid does not fit
+
+
+def test_fid_of_normals_is_the_formula() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(4000, 6))
+    b = rng.normal(size=(4000, 6)) * 2 + 1
+    assert fid(a, b) == pytest.approx(6 * 1 + 6 * (1 - 2) ** 2, rel=0.08)
+    assert fid(a, a) == pytest.approx(0, abs=1e-6)
+
+
+def test_kid_is_unbiased_and_grows_with_the_distance() -> None:
+    rng = np.random.default_rng(0)
+    sets = [rng.normal(size=(300, 8)) + shift for shift in (0, 0, 1)]
+    assert abs(kid(sets[0], sets[1])) < 60
+    assert kid(sets[0], sets[2]) > 1000
+    few = rng.normal(size=(1, 8))
+    for metric in (fid, kid):
+        with pytest.raises(ValueError, match="at least"):
+            metric(few, few)
+
+
+def test_features_of_a_stand_in_network_are_pooled() -> None:
+    collected = PatchFeatures(lambda x: x.mean((2, 3)), batch=4)
+    collected.add(smooth(512, 640, count=2))
+    collected.add(smooth(200, 640))  # too low for a patch
+    assert collected.features().shape == (12, 3)
+    assert collected.features().max() <= 1
+
+
+def test_inception_is_taken_from_a_file_of_its_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inception = pytest.importorskip("pytorch_fid.inception")
+    pytest.importorskip("torchvision")
+    seen = {}
+
+    class Small:
+        BLOCK_INDEX_BY_DIM = inception.InceptionV3.BLOCK_INDEX_BY_DIM
+
+        def __new__(cls, blocks: list[int]) -> nn.Module:  # type: ignore[misc]
+            seen.update(inception.load_state_dict_from_url("https://nowhere"))
+            return nn.Identity()
+
+    monkeypatch.setattr(inception, "InceptionV3", Small)
+    save_file({"fc.weight": torch.ones(2)}, tmp_path / "i.safetensors")
+    load_inception(tmp_path / "i.safetensors")
+    assert torch.equal(seen["fc.weight"], torch.ones(2))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(WeightsMissing, match="weights import"):
+        load_inception()
+
+
+def spynet_tensors(seed: int = 0) -> dict[str, Tensor]:
+    """SPyNet's layout with small random values."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {"mean": torch.full((1, 3, 1, 1), 0.45), "std": torch.full((1, 3, 1, 1), 0.225)}
+    for level in range(6):
+        for i, (before, after) in enumerate(pairwise(WIDTHS)):
+            prefix = f"basic_module.{level}.basic_module.{2 * i}."
+            tensors[prefix + "weight"] = torch.randn(after, before, 7, 7, generator=generator) * 1e-2
+            tensors[prefix + "bias"] = torch.zeros(after)
+    return tensors
+
+
+def test_warping_by_a_shift_moves_the_picture() -> None:
+    x = smooth(20, 30).float()
+    flow = torch.zeros(1, 2, 20, 30)
+    flow[:, 0], flow[:, 1] = 3, -2
+    assert torch.allclose(warp(x, flow)[..., 2:, :-3], x[..., :-2, 3:], atol=1e-3)
+    assert torch.allclose(warp(x, torch.zeros_like(flow)), x, atol=1e-3)
+
+
+def test_spynet_loads_its_layout_and_any_size(tmp_path: Path) -> None:
+    save_file(spynet_tensors(), tmp_path / "s.safetensors")
+    net = SpyNet.load(tmp_path / "s.safetensors")
+    a, b = smooth(50, 70, 0).float() / 255, smooth(50, 70, 1).float() / 255
+    flow = net(a, b)
+    assert flow.shape == (1, 2, 50, 70)
+    assert flow.isfinite().all()
+    broken = spynet_tensors()
+    del broken["basic_module.3.basic_module.4.bias"]
+    save_file(broken, tmp_path / "b.safetensors")
+    with pytest.raises(ValueError, match="SPyNet"):
+        SpyNet.load(tmp_path / "b.safetensors")
+
+
+class Still(nn.Module):
+    """A flow of zero."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.zeros(len(a), 2, *a.shape[-2:])
+
+
+def test_warping_error_of_a_still_clip_is_the_decoder_s_flicker() -> None:
+    frame = smooth(32, 32) // 2
+    brighter = frame + 10
+    found = warping_error(Still(), (frame, frame), (frame, brighter))  # type: ignore[arg-type]
+    assert found.source.item() == pytest.approx(0, abs=1e-9)
+    assert found.decoded.item() == pytest.approx(1000 * (10 / 255) ** 2, rel=1e-4)
+
+
+def test_flicker_sees_change_not_a_constant_error() -> None:
+    a, b = smooth(16, 16, 0), smooth(16, 16, 1)
+    assert flicker((a, b), (a // 2, a // 2 + (b.int() - a.int()).byte())).item() >= 0
+    assert flicker((a, b), (a, b)).item() == 0
+    still = torch.full_like(a, 100)
+    assert flicker((still, still), (still, still + 7)).item() == 7
+    assert flicker((still, still), (still + 9, still + 9)).item() == 0
+
+
+def test_the_suite_measures_batches_as_it_would_the_whole() -> None:
+    source = torch.cat([smooth(64, 64, seed) for seed in range(7)])
+    decoded = (source.float() * 0.9).byte()
+    scores = []
+    for batch in (7, 3):
+        clip = Suite.load(["psnr", "lpips_alex", "flicker"]).clip()
+        for a, b in zip(source.split(batch), decoded.split(batch), strict=True):
+            clip.add(a, b)
+        scores.append(clip)
+    assert scores[0].per_frame.keys() == {"psnr", "lpips_alex", "flicker"}
+    assert sorted(scores[0].per_frame["flicker"]) == [1, 2, 3, 4, 5, 6]
+    for name, value in scores[0].means().items():
+        assert value == pytest.approx(scores[1].means()[name], rel=1e-4)
+
+
+def test_what_cannot_be_measured_leaves_an_empty_column_and_a_reason() -> None:
+    suite = Suite.load(["psnr", "ms_ssim", "dists", "warping_error"])
+    assert set(suite.names) == {"psnr", "ms_ssim"}
+    assert "--vgg" in suite.missing["dists"]
+    assert "--spynet" in suite.missing["warping_error"]
+    clip = suite.clip()
+    clip.add(smooth(64, 64), smooth(64, 64))
+    assert clip.means() == {"psnr": 100.0}
+    assert "161" in clip.problems["ms_ssim"]
+    with pytest.raises(ValueError, match="no metric"):
+        Suite.load(["vmaf"])
+
+
+def test_a_metric_that_is_not_a_number_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = Suite.load(["lpips_alex", "psnr"])
+    suite.networks["lpips_alex"] = lambda a, b: torch.full((len(a),), math.nan)
+    clip = suite.clip()
+    clip.add(smooth(64, 64), smooth(64, 64))
+    assert set(clip.means()) == {"psnr"}
+    assert "not a number" in clip.problems["lpips_alex"]
+
+
+def test_batches_shrink_with_the_frame() -> None:
+    assert frames_at_once(256, 448) == 8
+    assert frames_at_once(1080, 1920) == 1
+    assert fid_module.PATCH == 256
+    assert {m.needs for m in METRICS.values()} == {"", "vgg", "spynet", "inception"}
