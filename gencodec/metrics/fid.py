@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from gencodec.codec import WeightsMissing
@@ -32,8 +33,8 @@ def patches_of(frames: Tensor) -> Tensor:
     for start in (0, PATCH // 2):
         inside = frames[..., start:, start:]
         if min(inside.shape[-2:]) >= PATCH:
-            grid = inside.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH)
-            parts.append(grid.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, PATCH, PATCH))
+            grid = inside.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH)  # (N,3,rows,columns,256,256)
+            parts.append(rearrange(grid, "n c rows columns h w -> (n rows columns) c h w"))
     return torch.cat(parts)
 
 
