@@ -198,6 +198,7 @@ def compare(  # noqa: PLR0913 - the options are the contract
     vgg: Annotated[File, typer.Option(help="VGG16 and LPIPS heads, for LPIPS-VGG and DISTS.")] = None,
     inception: Annotated[File, typer.Option(help="Inception-v3, for FID and KID.")] = None,
     spynet: Annotated[File, typer.Option(help="SPyNet, for the warping error.")] = None,
+    i3d: Annotated[File, typer.Option(help="I3D in the flax layout, for FVD.")] = None,
     settings: Annotated[list[str] | None, typer.Option(metavar="CODEC=A,B,...", help="Fix points.")] = None,
     device: Device = "auto",
     frames: Frames = None,
@@ -207,7 +208,7 @@ def compare(  # noqa: PLR0913 - the options are the contract
     """Compare codecs: a table, curves, BD-rates and a page to look at."""
     from gencodec.cli_compare import run
 
-    paths = {"vgg": vgg, "inception": inception, "spynet": spynet}
+    paths = {"vgg": vgg, "inception": inception, "spynet": spynet, "i3d": i3d}
     run(
         inputs,
         methods,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,11 +16,14 @@ from torch import Tensor, nn
 from gencodec.codec import WeightsMissing
 from gencodec.metrics import fid as fid_module
 from gencodec.metrics.fid import PatchFeatures, fid, kid, load_inception, patches_of
+from gencodec.metrics.fvd import ClipFeatures, fvd, i3d_distance
 from gencodec.metrics.ms_ssim import ms_ssim
 from gencodec.metrics.suite import METRICS, Suite, frames_at_once
 from gencodec.metrics.temporal import flicker, warping_error
+from gencodec.nn.i3d import STAGES, I3d, pad_same
 from gencodec.nn.spynet import WIDTHS, SpyNet
 from gencodec.nn.warp import warp
+from gencodec.video import open_video
 
 
 def smooth(height: int, width: int, seed: int = 0, count: int = 1) -> Tensor:
@@ -207,4 +211,84 @@ def test_batches_shrink_with_the_frame() -> None:
     assert frames_at_once(256, 448) == 8
     assert frames_at_once(1080, 1920) == 1
     assert fid_module.PATCH == 256
-    assert {m.needs for m in METRICS.values()} == {"", "vgg", "spynet", "inception"}
+    assert {m.needs for m in METRICS.values()} == {"", "vgg", "spynet", "inception", "i3d"}
+
+
+def i3d_tensors() -> dict[str, Tensor]:
+    """The flax layout of I3D with few channels; only the names and the ranks are the real ones."""
+    generator = torch.Generator().manual_seed(0)
+    tensors: dict[str, Tensor] = {}
+
+    def unit(name: str, before: int, after: int, k: int) -> int:
+        shape = (k, k, k, before, after)
+        tensors[f"params/{name}/Conv_0/kernel"] = (
+            torch.randn(shape, generator=generator) / (k**3 * before) ** 0.5
+        )
+        tensors[f"params/{name}/BatchNorm_0/bias"] = torch.zeros(after)
+        tensors[f"batch_stats/{name}/BatchNorm_0/mean"] = torch.zeros(1, 1, 1, 1, after)
+        tensors[f"batch_stats/{name}/BatchNorm_0/var"] = torch.ones(1, 1, 1, 1, after)
+        return after
+
+    width = unit("Conv3d_1a_7x7", 3, 4, 7)
+    width = unit("Conv3d_2b_1x1", width, 4, 1)
+    width = unit("Conv3d_2c_3x3", width, 6, 3)
+    for name in (name for stage in STAGES for name in stage):
+        parts = [unit(f"{name}/Branch_0/Conv3d_0a_1x1", width, 2, 1)]
+        for branch in (1, 2):
+            inner = unit(f"{name}/Branch_{branch}/Conv3d_0a_1x1", width, 2, 1)
+            parts.append(unit(f"{name}/Branch_{branch}/Conv3d_0b_3x3", inner, 2, 3))
+        parts.append(unit(f"{name}/Branch_3/Conv3d_0b_1x1", width, 2, 1))
+        width = sum(parts)
+    tensors["params/Logits/Conv3d_0c_1x1/Conv_0/kernel"] = torch.randn(
+        1, 1, 1, width, 400, generator=generator
+    )
+    tensors["params/Logits/Conv3d_0c_1x1/Conv_0/bias"] = torch.zeros(400)
+    return tensors
+
+
+def test_i3d_loads_its_layout(tmp_path: Path) -> None:
+    save_file(i3d_tensors(), tmp_path / "i.safetensors")
+    net = I3d.load(tmp_path / "i.safetensors")
+    with torch.no_grad():
+        assert net(torch.rand(1, 3, 10, 40, 60)).shape == (1, 400)
+    with pytest.raises(ValueError, match="at least 10"):
+        net(torch.rand(1, 3, 9, 40, 60))
+    save_file({"x": torch.ones(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match="I3D"):
+        I3d.load(tmp_path / "x.safetensors")
+
+
+def test_same_padding_is_tensorflow_s() -> None:
+    x = torch.ones(1, 1, 10, 224, 7)
+    padded = pad_same(x, (7, 7, 3), (2, 2, 2))
+    assert padded.shape[2:] == (15, 229, 9)  # 5 = 2 + 3 in time and height, 1 + 1 in width
+    assert padded[0, 0, 1].sum() == 0
+    assert padded[0, 0, 2].sum() > 0
+
+
+@pytest.mark.skipif(not os.environ.get("GENCODEC_I3D"), reason="set GENCODEC_I3D to I3D's weights")
+def test_i3d_knows_what_it_sees() -> None:
+    """Classes of Kinetics-400 that DAVIS clips show: 34 breakdancing, 177 kitesurfing."""
+    net = I3d.load(os.environ["GENCODEC_I3D"])
+    folder = Path(os.environ.get("GENCODEC_DAVIS", "missing"))
+    for name, label in (("breakdance", 34), ("kite-surf", 177)):
+        path = next(folder.glob(f"{name}_*.mp4"), None)
+        if path is None:
+            pytest.skip("set GENCODEC_DAVIS to the folder of DAVIS clips")
+        with open_video(path, frames=(0, 32)) as video, torch.no_grad():
+            logits = net(torch.stack(list(video), 1)[None].float() / 255)[0]
+        assert logits.argmax() == label
+        assert logits.softmax(0)[label] > 0.9
+
+
+def test_fvd_wants_many_windows_and_a_few_have_a_distance() -> None:
+    collected = ClipFeatures(lambda x: x.mean((2, 3, 4)))
+    collected.add(smooth(20, 20, count=40))
+    assert collected.features().shape == (2, 3)
+    with pytest.raises(ValueError, match="64 windows"):
+        fvd(collected.features(), collected.features())
+    a = np.random.default_rng(0).normal(size=(80, 4))
+    assert fvd(a, a + 1) == pytest.approx(4, rel=1e-3)
+    assert i3d_distance(a, a + 1) == pytest.approx(4)
+    with pytest.raises(ValueError, match="no clip"):
+        i3d_distance(a[:0], a[:0])

@@ -115,9 +115,9 @@ def measure(point: Point, folder: Path) -> dict[str, Any]:
         scores = score(clip, raw, point.suite)
         write_video(folder / "decoded" / f"{point.key}.mp4", _frames(raw, clip.info), clip.info)
     keep_source(clip, folder)
-    if scores.features:
-        pairs = dict(zip(("source", "decoded"), (f.features() for f in scores.features), strict=True))
-        np.savez(folder / "features" / f"{point.key}.npz", **pairs)
+    for kind, (source, decoded) in scores.features.items():
+        path = folder / "features" / f"{point.key}-{kind}.npz"
+        np.savez(path, source=source.features(), decoded=decoded.features())
     return {
         "key": point.key,
         "clip": clip.name,

@@ -48,7 +48,7 @@ def report_html(comparison: Comparison, provenance: dict[str, Any]) -> str:
         columns=[METRICS[m].label for m in table.metrics],
         means=[_cells(table, mean) for mean in table.means],
         bd_rates=bd_rows(table),
-        bd_columns=[METRICS[m].label for m in table.metrics],
+        bd_columns=[METRICS[m].label for m in table.metrics if METRICS[m].ranks],
         anchor=table.anchor(),
         curves=curves_svg(table) if table.means else "",
         clips=len({row["clip"] for row in comparison.rows}),
@@ -85,7 +85,8 @@ def bd_rows(table: Table) -> list[tuple[str, list[str]]]:
     """Codec and one cell for each metric."""
     rates = {(r["codec"], r["metric"]): r for r in table.bd_rates()}
     codecs = list(dict.fromkeys(codec for codec, _ in rates))
-    return [(codec, [_bd_cell(rates.get((codec, m))) for m in table.metrics]) for codec in codecs]
+    ranked = [m for m in table.metrics if METRICS[m].ranks]
+    return [(codec, [_bd_cell(rates.get((codec, m))) for m in ranked]) for codec in codecs]
 
 
 def _bd_cell(rate: dict[str, Any] | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ import numpy as np
 from gencodec.evaluation.bd_rate import BdRate, bd_rate, bd_rate_over_clips
 from gencodec.evaluation.store import Row
 from gencodec.metrics.fid import fid, kid
-from gencodec.metrics.suite import METRICS, OF_DATA_SET
+from gencodec.metrics.fvd import fvd, i3d_distance
+from gencodec.metrics.suite import FEATURES_OF, METRICS
 
 PREFERRED_ANCHORS = ("x265", "svtav1", "x264", "vp9")
+OF_FEATURES = {"fid": fid, "kid": kid, "fvd": fvd, "i3d_distance": i3d_distance}
 
 
 @dataclass
@@ -62,7 +65,7 @@ class Table:
             return []
         found = []
         for codec in self.codecs:
-            for metric in self.metrics if codec != anchor else ():
+            for metric in self._ranked() if codec != anchor else ():
                 rates = {way: self._bd_rate(anchor, codec, metric, way) for way in ("pchip", "akima")}
                 main = rates["pchip"]
                 found.append(
@@ -80,6 +83,9 @@ class Table:
                 )
         return found
 
+    def _ranked(self) -> list[str]:
+        return [m for m in self.metrics if METRICS[m].ranks]
+
     def csv(self) -> str:
         """The means as CSV."""
         columns = ["codec", "setting", "bpp", "payload_bpp", *self.metrics, "encode_fps", "decode_fps"]
@@ -91,7 +97,7 @@ class Table:
 
     def _bd_rate(self, anchor: str, codec: str, metric: str, way: Any) -> BdRate:
         lower = METRICS[metric].lower_is_better
-        if metric in OF_DATA_SET:  # no value of a single clip, so no interval over clips
+        if metric in FEATURES_OF:  # no value of a single clip, so no interval over clips
             curves = [self.curve(name, metric) for name in (anchor, codec)]
             return bd_rate(curves[0], curves[1], lower_is_better=lower, interpolation=way)
         both = [self._by_clip(name, metric) for name in (anchor, codec)]
@@ -127,12 +133,15 @@ def _mean(rows: list[Row], metrics: Sequence[str], features: Path) -> dict[str, 
 
 
 def _of_data_set(rows: list[Row], metrics: Sequence[str], features: Path) -> dict[str, float]:
-    wanted = {"fid": fid, "kid": kid}.items()
-    files = [features / f"{row['key']}.npz" for row in rows]
-    if not set(metrics) & set(OF_DATA_SET) or not all(file.exists() for file in files):
-        return {}
-    loaded = [np.load(file) for file in files]
-    source, decoded = (np.concatenate([f[name] for f in loaded]) for name in ("source", "decoded"))
-    return {
-        name: function(source, decoded) for name, function in wanted if name in metrics and len(source) > 1
-    }
+    """Metrics of all clips' features together; one that has too few of them has no value."""
+    found = {}
+    for name in metrics:
+        if name not in FEATURES_OF:
+            continue
+        files = [features / f"{row['key']}-{FEATURES_OF[name]}.npz" for row in rows]
+        if all(file.exists() for file in files):
+            loaded = [np.load(file) for file in files]
+            source, decoded = (np.concatenate([f[side] for f in loaded]) for side in ("source", "decoded"))
+            with suppress(ValueError):
+                found[name] = OF_FEATURES[name](source, decoded)
+    return found

@@ -1,7 +1,7 @@
 """All metrics of one comparison: chosen by name, loaded once, measured on decoded frames as they come in.
 
     Suite.load(names, paths) ─► suite.clip() ─► add(source, decoded) for each batch ─► scores()
-    suite.over_clips()  what is of the whole data set: FID, KID
+    clip.features       what FID, KID and FVD of the whole data set are computed from
 
 A metric whose weights are absent is left out, with a line in `suite.missing`: never a wrong number.
 """
@@ -9,7 +9,7 @@ A metric whose weights are absent is left out, with a line in `suite.missing`: n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,26 +19,30 @@ from torch import Tensor
 
 from gencodec.codec import WeightsMissing
 from gencodec.metrics.dists import Dists
-from gencodec.metrics.fid import PatchFeatures, fid, kid, load_inception
+from gencodec.metrics.fid import PatchFeatures, load_inception
+from gencodec.metrics.fvd import ClipFeatures
 from gencodec.metrics.lpips import Lpips
 from gencodec.metrics.ms_ssim import ms_ssim
 from gencodec.metrics.psnr import psnr
 from gencodec.metrics.temporal import flicker, warping_error
+from gencodec.nn.i3d import I3d
 from gencodec.nn.spynet import SpyNet
 
+Features = PatchFeatures | ClipFeatures
 PSNR_MAX = 100.0  # decibels that an equal frame counts as, so that means stay finite
 EVERY = 5  # frames from one to the next that the slow metrics look at
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What a metric is called and what is good."""
+    """What a metric is called and what is good. `ranks`: whether less or more of it is better by itself."""
 
     label: str
     lower_is_better: bool
     needs: str = ""  # the weights that the user must have: "vgg", "inception", "spynet"
     every: int = 1
     digits: int = 4
+    ranks: bool = True
 
 
 METRICS: Mapping[str, Metric] = {
@@ -47,13 +51,15 @@ METRICS: Mapping[str, Metric] = {
     "lpips_alex": Metric("LPIPS-Alex", True),
     "lpips_vgg": Metric("LPIPS-VGG", True, "vgg", EVERY),
     "dists": Metric("DISTS", True, "vgg", EVERY),
-    "warping_error": Metric("warping error", True, "spynet", EVERY, 3),
+    "warping_error": Metric("warping error", True, "spynet", EVERY, 3, ranks=False),
     "flicker": Metric("flicker, levels", True, digits=2),
     "fid": Metric("FID", True, "inception", digits=2),
     "kid": Metric("KID x 1000", True, "inception", digits=2),
+    "fvd": Metric("FVD", True, "i3d", digits=1),
+    "i3d_distance": Metric("I3D distance", True, "i3d", digits=2),
 }
 DEFAULT_METRICS = tuple(METRICS)
-OF_DATA_SET = ("fid", "kid")
+FEATURES_OF = {"fid": "inception", "kid": "inception", "fvd": "i3d", "i3d_distance": "i3d"}
 PAIRWISE = ("warping_error", "flicker")  # of consecutive frames
 
 
@@ -94,19 +100,19 @@ class Suite:
 
     def clip(self) -> ClipScores:
         """An empty collection for one decoded clip."""
-        features = (
-            tuple(PatchFeatures(self.networks["fid"]) for _ in range(2)) if "fid" in self.networks else None
-        )
-        return ClipScores(self, features)
+        makers = {"inception": PatchFeatures, "i3d": ClipFeatures}
+        networks = {FEATURES_OF[name]: self.networks[name] for name in self.names if name in FEATURES_OF}
+        pairs = {kind: (makers[kind](net), makers[kind](net)) for kind, net in networks.items()}
+        return ClipScores(self, pairs)
 
 
 class ClipScores:
     """Scores of one decoded clip, from frames in order."""
 
-    def __init__(self, suite: Suite, features: tuple[PatchFeatures, ...] | None) -> None:
+    def __init__(self, suite: Suite, features: Mapping[str, tuple[Features, Features]]) -> None:
         self.suite, self.features = suite, features
         self.per_frame: dict[str, dict[int, float]] = {
-            name: {} for name in suite.names if name not in OF_DATA_SET
+            name: {} for name in suite.names if name not in FEATURES_OF
         }
         self.problems: dict[str, str] = {}
         self.count = 0
@@ -116,7 +122,7 @@ class ClipScores:
         """The next frames, uint8 (N,3,H,W) each. Raises ValueError where the shapes differ."""
         if source.shape != decoded.shape:
             raise ValueError(f"shapes differ: {tuple(source.shape)} and {tuple(decoded.shape)}")
-        for name in [name for name in self.suite.names if name not in OF_DATA_SET]:
+        for name in [name for name in self.suite.names if name not in FEATURES_OF]:
             pairwise = name in PAIRWISE
             taken = [
                 i
@@ -125,8 +131,9 @@ class ClipScores:
             ]
             if taken and name not in self.problems:
                 self._measure(name, self._inputs(source, decoded, taken, pairwise), taken)
-        for features, frames in zip(self.features or (), (source, decoded), strict=False):
-            features.add(frames.to(self.suite.device))
+        for pair in self.features.values():
+            for features, frames in zip(pair, (source, decoded), strict=True):
+                features.add(frames.to(self.suite.device))
         self._last = source[-1:], decoded[-1:]
         self.count += len(source)
 
@@ -164,23 +171,6 @@ class ClipScores:
         return both[0], both[1]
 
 
-def of_data_set(clips: Iterable[ClipScores]) -> dict[str, float]:
-    """FID and KID over all clips of one codec at one setting; nothing where they were not measured."""
-    import numpy as np
-
-    clips = [clip for clip in clips if clip.features]
-    if not clips:
-        return {}
-    source, decoded = (
-        np.concatenate([clip.features[k].features() for clip in clips if clip.features]) for k in range(2)
-    )
-    wanted = clips[0].suite.names
-    functions = {"fid": fid, "kid": kid}
-    return {
-        name: functions[name](source, decoded) for name in OF_DATA_SET if name in wanted and len(source) > 1
-    }
-
-
 def frames_at_once(height: int, width: int) -> int:
     """How many frames the metrics take together, so that memory stays bounded at any size: 8 at 448x256."""
     return max(1, min(8, 8 * 448 * 256 // (height * width)))
@@ -203,6 +193,7 @@ def _loaders(paths: dict[str, str | Path], device: torch.device) -> dict[str, Ca
         return paths[kind]
 
     inception = once("inception", lambda: load_inception(paths.get("inception"), device))
+    i3d = once("i3d", lambda: I3d.load(needed("i3d", "FVD needs I3D"), device))
     return {
         "lpips_alex": lambda: Lpips.load(device),
         "lpips_vgg": lambda: Lpips.from_file(needed("vgg", "LPIPS-VGG needs VGG16"), device),
@@ -210,6 +201,8 @@ def _loaders(paths: dict[str, str | Path], device: torch.device) -> dict[str, Ca
         "warping_error": lambda: SpyNet.load(needed("spynet", "the warping error needs SPyNet"), device),
         "fid": inception,
         "kid": inception,
+        "fvd": i3d,
+        "i3d_distance": i3d,
     }
 
 
