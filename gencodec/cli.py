@@ -189,6 +189,48 @@ def demo(
 
 
 @app.command()
+def bench(  # noqa: PLR0913 - the options are the contract
+    methods: Annotated[str, typer.Option(help="Comma-separated: methods and anchors.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything goes; a killed run goes on.")],
+    dataset: Annotated[str, typer.Option(help="uvg, hevc-b, mcl-jcv, davis, smmnist, or a folder.")],
+    root: Annotated[
+        File, typer.Option(metavar="DIR", help="Folder of the clips; smmnist: an idx file.")
+    ] = None,
+    points: Annotated[int, typer.Option(min=1, help="Rates of each codec.")] = 5,
+    metrics: Annotated[Text, typer.Option(help="Comma-separated; all whose weights are there.")] = None,
+    vgg: Annotated[File, typer.Option(help="VGG16 and LPIPS heads, for LPIPS-VGG and DISTS.")] = None,
+    inception: Annotated[File, typer.Option(help="Inception-v3, for FID and KID.")] = None,
+    spynet: Annotated[File, typer.Option(help="SPyNet, for the warping error.")] = None,
+    i3d: Annotated[File, typer.Option(help="I3D in the flax layout, for FVD.")] = None,
+    settings: Annotated[list[str] | None, typer.Option(metavar="CODEC=A,B,...", help="Fix points.")] = None,
+    device: Device = "auto",
+    first: Annotated[int | None, typer.Option(min=1, help="Frames of each clip; 96, 30 of smmnist.")] = None,
+    crop: Annotated[Text, typer.Option(metavar="WxH", help="The middle of every frame.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    json: Json = False,
+) -> None:
+    """Compare codecs on a data set."""
+    from gencodec.cli_compare import run_bench
+
+    paths = {"vgg": vgg, "inception": inception, "spynet": spynet, "i3d": i3d}
+    run_bench(
+        dataset,
+        root,
+        methods,
+        out,
+        first=first,
+        crop=parse_size(crop),
+        points=points,
+        metrics=metrics,
+        weights={name: path for name, path in paths.items() if path},
+        settings=settings or [],
+        device=device,
+        jobs=jobs,
+        as_json=json,
+    )
+
+
+@app.command()
 def compare(  # noqa: PLR0913 - the options are the contract
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Videos, or folders of videos.")],
     methods: Annotated[str, typer.Option(help="Comma-separated: methods, x264, x265, svtav1, vp9, ...")],
@@ -203,6 +245,7 @@ def compare(  # noqa: PLR0913 - the options are the contract
     device: Device = "auto",
     frames: Frames = None,
     size: Annotated[Text, typer.Option(metavar="WxH", help="Scale to this size first.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     json: Json = False,
 ) -> None:
     """Compare codecs: a table, curves, BD-rates and a page to look at."""
@@ -220,6 +263,7 @@ def compare(  # noqa: PLR0913 - the options are the contract
         device=device,
         frames=parse_frames(frames),
         size=parse_size(size),
+        jobs=jobs,
         as_json=json,
     )
 

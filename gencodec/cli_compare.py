@@ -1,20 +1,47 @@
-"""`gencodec compare`: arguments in, progress and the table out."""
+"""`gencodec compare` and `bench`: arguments in, progress and the table out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from gencodec import cli_output as output
-from gencodec.evaluation.compare import Comparison, OnPoint, compare
+from gencodec.evaluation.clips import Selection
+from gencodec.evaluation.compare import Comparison, OnPoint, compare, compare_clips
+from gencodec.evaluation.datasets import FIRST_FRAMES, find
+from gencodec.evaluation.moving_mnist import MNIST_FRAMES, SMMNIST, make_clips
 from gencodec.evaluation.report import answer
 from gencodec.metrics.suite import DEFAULT_METRICS, METRICS
 
 
-def run(
-    inputs: Sequence[Path],
+def run(inputs: Sequence[Path], methods: str, out: Path, **options: Any) -> None:
+    """Compare, and print the means, the BD-rates and what went wrong."""
+    _run(lambda names, **rest: compare(inputs, names, out, **rest), methods, out, **options)
+
+
+def run_bench(
+    dataset: str,
+    root: Path | None,
+    methods: str,
+    out: Path,
+    *,
+    first: int | None,
+    crop: tuple[int, int] | None,
+    **options: Any,
+) -> None:
+    """The same on a data set's clips."""
+    if dataset == SMMNIST:
+        found, frames = make_clips(out / "clips", root), first or MNIST_FRAMES
+    else:
+        found, frames = find(dataset, root), first or FIRST_FRAMES
+    selection = Selection(frames=(0, frames), crop=crop)
+    _run(lambda names, **rest: compare_clips(found, names, out, selection, **rest), methods, out, **options)
+
+
+def _run(
+    work: Callable[..., Comparison],
     methods: str,
     out: Path,
     *,
@@ -23,19 +50,10 @@ def run(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Compare, and print the means, the BD-rates and what went wrong."""
     names = [name.strip() for name in methods.split(",") if name.strip()]
     wanted = tuple(m.strip() for m in metrics.split(",")) if metrics else DEFAULT_METRICS
     with points_done() as on_point:
-        found = compare(
-            inputs,
-            names,
-            out,
-            metrics=wanted,
-            settings=parse_settings(settings),
-            on_point=on_point,
-            **options,
-        )
+        found = work(names, metrics=wanted, settings=parse_settings(settings), on_point=on_point, **options)
     for name, why in found.missing.items():
         output.say(f"no {name}: {why}")
     for failure in found.failures:

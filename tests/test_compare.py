@@ -12,10 +12,11 @@ import pytest
 
 from gencodec.codec import CorruptStream, VideoInfo
 from gencodec.demo import SAMPLE
-from gencodec.evaluation import compare as module
+from gencodec.evaluation import workers as module
 from gencodec.evaluation.compare import Comparison, compare
 from gencodec.evaluation.curves import rate_ticks, value_ticks
 from gencodec.evaluation.decode_file import decode_elsewhere
+from gencodec.evaluation.measure import Point
 from gencodec.evaluation.points import choose_settings, common_range, plan, probe_settings
 from gencodec.evaluation.store import Store, locked
 
@@ -95,7 +96,7 @@ def test_a_decoder_that_fails_is_named_and_the_rest_goes_on(
 ) -> None:
     measure = module.measure
 
-    def fail_once(point: module.Point, folder: Path) -> dict:
+    def fail_once(point: Point, folder: Path) -> dict:
         if point.contestant.name == "x264" and point.setting == 35:
             raise CorruptStream("x264 decoded 2 of 3 frames")
         return measure(point, folder)

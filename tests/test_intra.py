@@ -139,3 +139,36 @@ def test_another_process_decodes_the_same_symbols(codec, tmp_path, environment):
 def test_the_cosine_start_is_orthonormal():
     basis = dct_basis(192).flatten(1)
     assert torch.allclose(basis @ basis.T, torch.eye(192), atol=1e-5)
+
+
+@pytest.mark.parametrize("target", [0.12, 0.4])
+def test_a_target_in_bits_is_met(target: float, tmp_path: Path) -> None:
+    codec = gencodec.create("intra")
+    result = gencodec.encode(
+        SAMPLE, tmp_path / "a.gcv", codec=codec, bpp=target, frames=(0, 12), size=(192, 112)
+    )
+    assert result.bpp == pytest.approx(target, rel=0.05)
+    assert result.note == ""
+    bits_per_second = target * 192 * 112 * 24
+    again = gencodec.encode(
+        SAMPLE, tmp_path / "b.gcv", codec=codec, bitrate=bits_per_second, frames=(0, 12), size=(192, 112)
+    )
+    assert again.bpp == pytest.approx(target, rel=0.05)
+
+
+def test_a_target_in_lpips_is_met(tmp_path: Path) -> None:
+    from gencodec.metrics.lpips import Lpips
+
+    codec, net = gencodec.create("intra"), Lpips.load()
+    with open_video(SAMPLE, frames=(0, 3), size=(192, 112)) as video:
+        frames = list(video)
+    gencodec.encode(frames, tmp_path / "a.gcv", codec=codec, lpips=0.3)
+    for source, decoded in zip(frames, gencodec.decode(tmp_path / "a.gcv"), strict=True):
+        assert float(net(source, decoded)) == pytest.approx(0.3, abs=0.02)
+
+
+def test_a_target_out_of_range_is_said_so(tmp_path: Path) -> None:
+    codec = gencodec.create("intra")
+    result = gencodec.encode(SAMPLE, tmp_path / "a.gcv", codec=codec, bpp=0.0001, frames=(0, 2), size=(96, 64))
+    assert result.quality == 0
+    assert "smallest" in result.note

@@ -9,17 +9,20 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from gencodec.atomic import replacing
-from gencodec.codec import GencodecError
 from gencodec.evaluation import points as pointing
+from gencodec.evaluation.clips import Clip, Selection
 from gencodec.evaluation.contestants import Contestant, contestant
-from gencodec.evaluation.measure import Clip, Point, measure
+from gencodec.evaluation.datasets import Found
+from gencodec.evaluation.measure import Point
 from gencodec.evaluation.store import Row, Store, locked
 from gencodec.evaluation.tables import Table
+from gencodec.evaluation.workers import CarryOut, Order, carry_out_all, order_of
 from gencodec.metrics.suite import DEFAULT_METRICS, Suite
 
 OnPoint = Callable[[int, int], None]  # points done, points in all
@@ -32,7 +35,9 @@ class Plan:
     clips: Sequence[Clip]
     contestants: Sequence[Contestant]
     points: int
+    suite: Suite
     settings: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    device: str = "auto"
 
 
 @dataclass
@@ -58,61 +63,96 @@ def compare(  # noqa: PLR0913 - one argument for each thing that one may say
     frames: tuple[int, int | None] | None = None,
     size: tuple[int, int] | None = None,
     device: str = "auto",
+    jobs: int = 1,
     on_point: OnPoint | None = None,
 ) -> Comparison:
     """Compare codecs on clips; files and results go to the folder `out`, where a killed run goes on.
 
     `methods` are registered methods and anchors (x264, x265, x265-hold2, x265-hold3, svtav1, vp9). `weights`
-    gives files for metrics: vgg, inception, spynet. Every codec codes every clip at the same `points`
-    settings. A point that fails is reported and the rest goes on. Raises ValueError, UnreadableInput,
-    WeightsMissing, OSError.
+    gives files for metrics: vgg, inception, spynet, i3d. Every codec codes every clip at the same `points`
+    settings, in `jobs` processes. A point that fails is reported and the rest goes on. Raises ValueError,
+    UnreadableInput, WeightsMissing, OSError.
     """
-    folder = Path(out)
     paths = [Path(p) for p in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
-    if not paths or not methods or points < 1:
-        raise ValueError("compare needs at least one input, one method and one point")
-    clips = [Clip.open(path, frames=frames, size=size) for path in _clips_in(paths)]
+    found = [Found(path.stem, path) for path in _clips_in(paths)]
+    return compare_clips(
+        found,
+        methods,
+        out,
+        Selection(frames, size),
+        points=points,
+        metrics=metrics,
+        weights=weights,
+        settings=settings,
+        device=device,
+        jobs=jobs,
+        on_point=on_point,
+    )
+
+
+def compare_clips(  # noqa: PLR0913 - see compare
+    found: Sequence[Found],
+    methods: Sequence[str],
+    out: str | Path,
+    selection: Selection,
+    *,
+    points: int = 5,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    weights: Mapping[str, str | Path] | None = None,
+    settings: Mapping[str, Sequence[int]] | None = None,
+    device: str = "auto",
+    jobs: int = 1,
+    carry_out: CarryOut | None = None,
+    on_point: OnPoint | None = None,
+) -> Comparison:
+    """`compare` on clips that were found already; `carry_out` measures points elsewhere than in processes."""
+    if not found or not methods or points < 1 or jobs < 1:
+        raise ValueError("compare needs at least one input, one method, one point and one job")
+    if len({clip.name for clip in found}) < len(found):
+        raise ValueError("two clips have the same name: rename one, for results are listed by name")
     contestants = [contestant(name, device=device) for name in dict.fromkeys(methods)]
     suite = Suite.load(metrics, weights)
-    with locked(folder):
-        run = _Run(Plan(clips, contestants, points, settings or {}), suite, Store(folder), device, on_point)
-        comparison = run.all_points()
-        write_results(comparison, _provenance())
+    clips = [Clip.open(one, selection) for one in found]
+    plan = Plan(clips, contestants, points, suite, settings or {}, device)
+    work = carry_out or partial(carry_out_all, jobs=jobs)
+    with locked(Path(out)):
+        run = _Run(plan, Store(Path(out)), on_point or (lambda *_: None))
+        comparison = run.all_points(work, weights or {})
+        write_results(comparison, provenance())
     return comparison
 
 
 class _Run:
     """One call of `compare`."""
 
-    def __init__(self, plan: Plan, suite: Suite, store: Store, device: str, on_point: OnPoint | None) -> None:
-        self.plan, self.suite, self.store = plan, suite, store
-        self.device, self.on_point = device, on_point
+    def __init__(self, plan: Plan, store: Store, on_point: OnPoint) -> None:
+        self.plan, self.store, self.on_point = plan, store, on_point
         self.failures: list[dict[str, str]] = []
 
-    def all_points(self) -> Comparison:
+    def all_points(self, work: CarryOut, weights: Mapping[str, str | Path]) -> Comparison:
+        plan = self.plan
         wanted = [
-            Point(clip, contestant, setting, self.suite, self.device)
+            Point(clip, contestant, setting, plan.suite, plan.device)
             for contestant, settings in self._settings()
             for setting in settings
-            for clip in self.plan.clips
+            for clip in plan.clips
         ]
-        for done, point in enumerate(wanted):
-            if self.on_point:
-                self.on_point(done, len(wanted))
-            if point.key not in self.store.rows:
-                self._try(point)
-        if self.on_point:
-            self.on_point(len(wanted), len(wanted))
+        orders = [order_of(p, weights) for p in wanted if p.key not in self.store.rows]
+        done = len(wanted) - len(orders)
+        self.on_point(done, len(wanted))
+        for order, row in work(orders, self.store.folder):
+            self._take(order, row)
+            done += 1
+            self.on_point(done, len(wanted))
         rows = [self.store.rows[p.key] for p in wanted if p.key in self.store.rows]
-        table = Table.of(rows, self.suite.names, self.store.folder / "features")
-        return Comparison(self.store.folder, rows, self.suite.missing, self.failures, table)
+        table = Table.of(rows, plan.suite.names, self.store.folder / "features")
+        return Comparison(self.store.folder, rows, plan.suite.missing, self.failures, table)
 
-    def _try(self, point: Point) -> None:
-        try:
-            self.store.add(measure(point, self.store.folder))
-        except GencodecError as error:
-            names = {"clip": point.clip.name, "codec": point.contestant.name, "setting": str(point.setting)}
-            self.failures.append(names | {"error": str(error)})
+    def _take(self, order: Order, row: Row) -> None:
+        if "error" not in row:
+            return self.store.add(row)
+        names = {"clip": order.clip.name, "codec": order.codec, "setting": str(order.setting)}
+        self.failures.append(names | {"error": row["error"]})
 
     def _settings(self) -> list[tuple[Contestant, Sequence[int]]]:
         """Those given, those of a run that is being resumed, or newly chosen ones."""
@@ -144,7 +184,7 @@ class _Run:
         return pointing.plan(ladders, anchors, self.plan.points, rate_of)
 
 
-def write_results(comparison: Comparison, provenance: dict[str, Any]) -> None:
+def write_results(comparison: Comparison, made_by: dict[str, Any]) -> None:
     """results.json, table.csv, curves.svg and report.html, each in one piece."""
     from gencodec.evaluation.curves import curves_svg
     from gencodec.evaluation.report import report_html
@@ -152,7 +192,7 @@ def write_results(comparison: Comparison, provenance: dict[str, Any]) -> None:
     table = comparison.table
     summary = {
         "schema": 1,
-        **provenance,
+        **made_by,
         "missing_metrics": comparison.missing,
         "failures": comparison.failures,
         "means": table.means,
@@ -163,7 +203,7 @@ def write_results(comparison: Comparison, provenance: dict[str, Any]) -> None:
         "results.json": json.dumps(summary, indent=1),
         "table.csv": table.csv(),
         "curves.svg": curves_svg(table),
-        "report.html": report_html(comparison, provenance),
+        "report.html": report_html(comparison, made_by),
     }
     for name, text in outputs.items():
         with replacing(comparison.folder / name) as file:
@@ -187,7 +227,7 @@ def _clips_in(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _provenance() -> dict[str, Any]:
+def provenance() -> dict[str, Any]:
     """Machine, versions and command."""
     versions = {}
     for package in ("gencodec", "torch", "av", "numpy", "constriction"):

@@ -16,69 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gencodec.codec import CorruptStream, UnreadableInput, VideoInfo
+from gencodec.codec import CorruptStream, VideoInfo
+from gencodec.evaluation.clips import Clip
 from gencodec.evaluation.contestants import Contestant
 from gencodec.evaluation.decode_file import decode_elsewhere, read_frames
 from gencodec.metrics.suite import ClipScores, Suite, frames_at_once
-from gencodec.video import VideoReader, open_video, write_video
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A source of the comparison: its name, how to open it, and what is in it."""
-
-    name: str
-    path: Path
-    info: VideoInfo
-    sha256: str
-    frames: tuple[int, int | None] | None = None
-    size: tuple[int, int] | None = None
-
-    @classmethod
-    def open(
-        cls, path: Path, *, frames: tuple[int, int | None] | None = None, size: tuple[int, int] | None = None
-    ) -> Clip:
-        """Look at a clip and count its frames. Raises UnreadableInput."""
-        with open_video(path, frames=frames, size=size) as video:
-            count = sum(1 for _ in video)
-            info = VideoInfo(video.info.width, video.info.height, video.info.fps, count)
-        if not count:
-            raise UnreadableInput(f"{path} has no frames")
-        return cls(path.stem, path, info, digest_of(path), frames, size)
-
-    def video(self) -> VideoReader:
-        """Its frames."""
-        return open_video(self.path, frames=self.frames, size=self.size)
-
-    @property
-    def pixels(self) -> int:
-        """Of all frames."""
-        return self.info.width * self.info.height * (self.info.num_frames or 0)
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file, or of all files of a folder with their names."""
-    digest = hashlib.sha256()
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        if path.is_dir():
-            digest.update(file.name.encode())
-        with open(file, "rb") as opened:
-            while block := opened.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+from gencodec.video import VideoReader, write_video
 
 
 def key_of(clip: Clip, contestant: Contestant, setting: int, metrics: tuple[str, ...]) -> str:
     """What a finished point is recognised by."""
-    parts = (
-        clip.sha256,
-        clip.frames,
-        clip.size,
-        contestant.name,
-        contestant.identity,
-        setting,
-        sorted(metrics),
-    )
+    parts = (clip.sha256, clip.selection, contestant.name, contestant.identity, setting, sorted(metrics))
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 
