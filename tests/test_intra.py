@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from golden.regenerate import clip
 import gencodec
 from gencodec import weights
 from gencodec.codec import CorruptStream, FrameType, InexactDevice, Packet, VideoInfo
+from gencodec.demo import SAMPLE
 from gencodec.entropy.coder import SymbolEncoder
 from gencodec.methods.intra.codec import Intra
 from gencodec.methods.intra.cosine import dct_basis
@@ -142,24 +144,24 @@ def test_the_cosine_start_is_orthonormal():
 
 
 @pytest.mark.parametrize("target", [0.12, 0.4])
-def test_a_target_in_bits_is_met(target: float, tmp_path: Path) -> None:
-    codec = gencodec.create("intra")
+def test_a_target_in_bits_is_met(codec, target: float, tmp_path: Path) -> None:
     result = gencodec.encode(
         SAMPLE, tmp_path / "a.gcv", codec=codec, bpp=target, frames=(0, 12), size=(192, 112)
     )
     assert result.bpp == pytest.approx(target, rel=0.05)
     assert result.note == ""
-    bits_per_second = target * 192 * 112 * 24
+    with open_video(SAMPLE) as video:
+        bits_per_second = target * 192 * 112 * float(video.info.fps)
     again = gencodec.encode(
         SAMPLE, tmp_path / "b.gcv", codec=codec, bitrate=bits_per_second, frames=(0, 12), size=(192, 112)
     )
     assert again.bpp == pytest.approx(target, rel=0.05)
 
 
-def test_a_target_in_lpips_is_met(tmp_path: Path) -> None:
+def test_a_target_in_lpips_is_met(codec, tmp_path: Path) -> None:
     from gencodec.metrics.lpips import Lpips
 
-    codec, net = gencodec.create("intra"), Lpips.load()
+    net = Lpips.load()
     with open_video(SAMPLE, frames=(0, 3), size=(192, 112)) as video:
         frames = list(video)
     gencodec.encode(frames, tmp_path / "a.gcv", codec=codec, lpips=0.3)
@@ -167,8 +169,9 @@ def test_a_target_in_lpips_is_met(tmp_path: Path) -> None:
         assert float(net(source, decoded)) == pytest.approx(0.3, abs=0.02)
 
 
-def test_a_target_out_of_range_is_said_so(tmp_path: Path) -> None:
-    codec = gencodec.create("intra")
-    result = gencodec.encode(SAMPLE, tmp_path / "a.gcv", codec=codec, bpp=0.0001, frames=(0, 2), size=(96, 64))
+def test_a_target_out_of_range_is_said_so(codec, tmp_path: Path) -> None:
+    result = gencodec.encode(
+        SAMPLE, tmp_path / "a.gcv", codec=codec, bpp=0.0001, frames=(0, 2), size=(96, 64)
+    )
     assert result.quality == 0
     assert "smallest" in result.note

@@ -59,8 +59,8 @@ class Synthesis(nn.Module):
         self.see4, self.see2 = conv3x3(48, c4), conv3x3(12, c2)  # the linear path's picture
         self.at16 = nn.Sequential(ResidualBlock(c16), ResidualBlock(c16), Upsample(c16, c8))
         self.at8 = nn.Sequential(ResidualBlock(c8), ResidualBlock(c8), Upsample(c8, c4))
-        self.at4 = nn.Sequential(Grain(c4), ResidualBlock(c4), ResidualBlock(c4), Upsample(c4, c2))
-        self.at2 = nn.Sequential(Grain(c2), ResidualBlock(c2), conv3x3(c2, 12))
+        self.at4 = nn.Sequential(Grain(c4), *(ResidualBlock(c4) for _ in range(6)), Upsample(c4, c2))
+        self.at2 = nn.Sequential(Grain(c2), *(ResidualBlock(c2) for _ in range(3)), conv3x3(c2, 12))
         self.log2_strength = QualityTable(12)  # of the repair; the better the latents, the less is left to do
         self.linear = nn.ConvTranspose2d(config.y_channels, 3, STRIDE, stride=STRIDE, bias=False)
 
