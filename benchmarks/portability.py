@@ -45,7 +45,6 @@ def main() -> None:
     options = parser.parse_args()
     rows = [row for quality in options.quality for row in compare(options, quality)]
     result = environment() | {
-        "command": "python " + " ".join(sys.argv),
         "clip": options.clip.name,
         "frames": options.frames,
         "decodes": rows,

@@ -73,7 +73,6 @@ def main() -> None:
         measure(codec_name, *row, sources, metrics) for codec_name, rows in decoded.items() for row in rows
     ]
     result = environment() | {
-        "command": "python " + " ".join(sys.argv),
         "weights_id": f"{codec.weights_id:08x}",
         "clips": {clip.stem: hashlib.sha256(clip.read_bytes()).hexdigest() for clip in clips},
         "metrics": "LPIPS v0.1 Alex and VGG, DISTS (VGG16), PSNR on 8-bit RGB",

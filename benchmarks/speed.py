@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -100,11 +101,18 @@ def environment() -> dict[str, Any]:
     return {
         "commit": _output("git", "rev-parse", "HEAD"),
         "changed_files": bool(_output("git", "status", "--porcelain", "--untracked-files=no")),
-        "command": "python " + " ".join(["benchmarks/speed.py", *sys.argv[1:]]),
+        "command": shown_command(),
         "machine": f"{_cpu()}, {platform.system()} {platform.machine()}",
         "versions": {"python": platform.python_version()}
         | {name: _version(name) for name in ("numpy", "torch", "constriction", "compressai")},
     }
+
+
+def shown_command() -> str:
+    """The command of this process; of absolute paths the last part alone, for they are this machine's."""
+    script, *arguments = sys.argv
+    shown = [Path(text).name if Path(text).is_absolute() else text for text in arguments]
+    return shlex.join(["python", f"benchmarks/{Path(script).name}", *shown])
 
 
 def _draw(table_index: np.ndarray, rng: np.random.Generator, skip: int = tables.SKIPPED_SCALES) -> np.ndarray:
