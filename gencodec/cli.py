@@ -207,6 +207,7 @@ def bench(  # noqa: PLR0913 - the options are the contract
     first: Annotated[int | None, typer.Option(min=1, help="Frames of each clip; 96, 30 of smmnist.")] = None,
     crop: Annotated[Text, typer.Option(metavar="WxH", help="The middle of every frame.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    ray: Annotated[Text, typer.Option(metavar="ADDRESS|local", help="A Ray cluster instead.")] = None,
     json: Json = False,
 ) -> None:
     """Compare codecs on a data set."""
@@ -220,6 +221,7 @@ def bench(  # noqa: PLR0913 - the options are the contract
         out,
         first=first,
         crop=parse_size(crop),
+        ray=ray,
         points=points,
         metrics=metrics,
         weights={name: path for name, path in paths.items() if path},

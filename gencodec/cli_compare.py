@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from gencodec.evaluation.clips import Selection
 from gencodec.evaluation.compare import Comparison, OnPoint, compare, compare_clips
 from gencodec.evaluation.datasets import FIRST_FRAMES, find
 from gencodec.evaluation.moving_mnist import MNIST_FRAMES, SMMNIST, make_clips
+from gencodec.evaluation.ray_jobs import carry_out_on_ray
 from gencodec.evaluation.report import answer
 from gencodec.metrics.suite import DEFAULT_METRICS, METRICS
 
@@ -29,6 +31,7 @@ def run_bench(
     *,
     first: int | None,
     crop: tuple[int, int] | None,
+    ray: str | None = None,
     **options: Any,
 ) -> None:
     """The same on a data set's clips."""
@@ -37,6 +40,8 @@ def run_bench(
     else:
         found, frames = find(dataset, root), first or FIRST_FRAMES
     selection = Selection(frames=(0, frames), crop=crop)
+    if ray:
+        options["carry_out"] = partial(carry_out_on_ray, address=ray)
     _run(lambda names, **rest: compare_clips(found, names, out, selection, **rest), methods, out, **options)
 
 

@@ -21,6 +21,7 @@ from gencodec.evaluation.clips import Clip, Selection
 from gencodec.evaluation.compare import compare_clips
 from gencodec.evaluation.datasets import DATASETS, Found, RawFormat, RawFrames, find
 from gencodec.evaluation.moving_mnist import DIGIT, LAST, _Mover, load_digits, moving_digits
+from gencodec.evaluation.ray_jobs import carry_out_on_ray
 from gencodec.evaluation.workers import Order, carry_out_all
 
 RAW = RawFormat(17, 9, Fraction(24))
@@ -163,6 +164,12 @@ def test_a_point_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
     assert "7" in failed
     assert len(done) == 10
     assert len(failed) <= 2  # at most what ran beside it
+
+
+def test_a_ray_worker_that_is_killed_loses_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    done = [row["key"] for _, row in carry_out_on_ray(orders(Fatal, tmp_path), tmp_path, address="local")]
+    assert sorted(done, key=int) == [str(i) for i in range(10)]
 
 
 def test_processes_and_one_process_measure_the_same(tmp_path: Path) -> None:
