@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from gencodec.atomic import replacing
 from gencodec.evaluation import points as pointing
@@ -20,6 +14,7 @@ from gencodec.evaluation.clips import Clip, Selection
 from gencodec.evaluation.contestants import Contestant, contestant
 from gencodec.evaluation.datasets import Found
 from gencodec.evaluation.measure import Point
+from gencodec.evaluation.outputs import provenance, write_results
 from gencodec.evaluation.store import Row, Store, locked
 from gencodec.evaluation.tables import Table
 from gencodec.evaluation.workers import CarryOut, Order, carry_out_all, order_of
@@ -184,32 +179,6 @@ class _Run:
         return pointing.plan(ladders, anchors, self.plan.points, rate_of)
 
 
-def write_results(comparison: Comparison, made_by: dict[str, Any]) -> None:
-    """results.json, table.csv, curves.svg and report.html, each in one piece."""
-    from gencodec.evaluation.curves import curves_svg
-    from gencodec.evaluation.report import report_html
-
-    table = comparison.table
-    summary = {
-        "schema": 1,
-        **made_by,
-        "missing_metrics": comparison.missing,
-        "failures": comparison.failures,
-        "means": table.means,
-        "bd_rate": table.bd_rates(),
-        "points": comparison.rows,
-    }
-    outputs = {
-        "results.json": json.dumps(summary, indent=1),
-        "table.csv": table.csv(),
-        "curves.svg": curves_svg(table),
-        "report.html": report_html(comparison, made_by),
-    }
-    for name, text in outputs.items():
-        with replacing(comparison.folder / name) as file:
-            file.write(text.encode())
-
-
 def _clips_in(paths: Sequence[Path]) -> list[Path]:
     """Clips, with folders of clips taken apart; a folder of PNGs is a clip."""
     found: list[Path] = []
@@ -225,18 +194,3 @@ def _clips_in(paths: Sequence[Path]) -> list[Path]:
         )
         found += videos or [path]
     return found
-
-
-def provenance() -> dict[str, Any]:
-    """Machine, versions and command."""
-    versions = {}
-    for package in ("gencodec", "torch", "av", "numpy", "constriction"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores",
-        "versions": {"python": platform.python_version(), **versions},
-    }

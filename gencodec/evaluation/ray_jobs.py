@@ -1,6 +1,6 @@
 """Points measured by a Ray cluster (extra `ray`). The folder of results must be one that all machines see.
 
-Rows are written by the driver alone; a worker that dies has its point given to another, as Ray does by itself.
+Rows are written by the driver alone; the point of a worker that dies is given to another, by Ray itself.
 """
 
 from __future__ import annotations
