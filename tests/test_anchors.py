@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,8 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gencodec.codec import UnreadableInput, VideoInfo
+from gencodec.codec import CorruptStream, UnreadableInput, VideoInfo
 from gencodec.evaluation.anchors import ANCHORS
+from gencodec.evaluation.contestants import contestant
+from gencodec.evaluation.vvc import VvcAnchor
 from gencodec.metrics.psnr import psnr
 
 
@@ -73,6 +77,40 @@ def test_any_size_is_kept(name: str, size: tuple[int, int], tmp_path: Path) -> N
     decoded = list(anchor.decode(tmp_path / "a.mkv", info_of(frames)))
     assert [tuple(f.shape) for f in decoded] == [(3, *size)] * 2
     assert float(psnr(frames[1], decoded[1])) > 28
+
+
+FAKE_VVENC = """#!{python}
+import pathlib, sys
+words = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+if words["-q"] == "17":
+    sys.exit("out of bits")
+size = pathlib.Path(words["-i"]).stat().st_size
+pathlib.Path(words["-o"]).write_text(f"{{size}} {{words['-s']}} {{words['--fps']}} {{words['--preset']}}")
+"""
+
+
+def test_vvc_gives_the_encoder_whole_padded_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoder is a stand-in that writes down what it was given: VVenC has no package here."""
+    tool = tmp_path / "bin" / "vvencapp"
+    tool.parent.mkdir()
+    tool.write_text(FAKE_VVENC.format(python=sys.executable))
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
+    frames = clip(frames=2, height=33, width=47)
+    size = VvcAnchor().encode(frames, info_of(frames), tmp_path / "a.266", 32)
+    assert (tmp_path / "a.266").read_text() == f"{2 * 48 * 40 * 3 // 2} 48x40 24/1 medium"
+    assert size == (tmp_path / "a.266").stat().st_size
+    with pytest.raises(CorruptStream, match="out of bits"):
+        VvcAnchor().encode(frames, info_of(frames), tmp_path / "b.266", 17)
+    with pytest.raises(CorruptStream, match=r"a\.266"):
+        list(VvcAnchor().decode(tmp_path / "a.266", info_of(frames)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.266", "bin"]
+
+
+def test_an_anchor_that_is_not_here_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ValueError, match="vvc needs vvencapp, which is not on the PATH"):
+        contestant("vvc")
 
 
 def test_wrong_use_leaves_no_file(tmp_path: Path) -> None:

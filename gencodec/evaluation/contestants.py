@@ -12,6 +12,7 @@ from gencodec import api, registry
 from gencodec.codec import Codec
 from gencodec.container import Reader
 from gencodec.evaluation.anchors import ANCHORS, Anchor
+from gencodec.evaluation.vvc import VvcAnchor
 from gencodec.video import VideoReader
 
 
@@ -78,10 +79,11 @@ class MethodContestant:
 class AnchorContestant:
     """A classical anchor; its rate is the payload, without the container's bytes."""
 
-    suffix, is_anchor = ".mkv", True
+    is_anchor = True
 
-    def __init__(self, anchor: Anchor) -> None:
+    def __init__(self, anchor: Anchor | VvcAnchor) -> None:
         self.anchor, self.name = anchor, anchor.name
+        self.suffix = ".266" if isinstance(anchor, VvcAnchor) else ".mkv"
 
     @property
     def settings(self) -> Sequence[int]:
@@ -101,7 +103,8 @@ class AnchorContestant:
         start = time.perf_counter()
         payload = self.anchor.encode(video, video.info, target, setting)
         seconds = time.perf_counter() - start
-        bits = bits_of_pictures(target, self.anchor.hold)
+        raw = "vvc" if isinstance(self.anchor, VvcAnchor) else None
+        bits = bits_of_pictures(target, self.anchor.hold, raw)
         return Coded(target.stat().st_size, payload, payload, seconds, bits)
 
 
@@ -115,26 +118,33 @@ def bits_of_packets(path: Path) -> list[int]:
     return bits
 
 
-def bits_of_pictures(path: Path, hold: int) -> list[int]:
-    """Bits of each frame of an anchor's file, in the order in which they are shown."""
+def bits_of_pictures(path: Path, hold: int, raw: str | None = None) -> list[int]:
+    """Bits of each frame of an anchor's file, in the order in which they are shown; of a raw one as coded."""
     import av
 
-    with av.open(str(path)) as container:
-        packets = [(p.pts, 8 * p.size) for p in container.demux(video=0) if p.pts is not None]
-    return [part for _, size in sorted(packets) for part in (size, *[0] * (hold - 1))]
+    with av.open(str(path), format=raw) as container:
+        packets = [p for p in container.demux(video=0) if p.size]
+    ordered = packets if raw else sorted(packets, key=lambda p: p.pts)
+    return [part for p in ordered for part in (8 * p.size, *[0] * (hold - 1))]
 
 
 def names() -> list[str]:
     """All that `contestant` knows, methods first."""
-    return [*registry.method_names(), *ANCHORS]
+    return [*registry.method_names(), *all_anchors()]
+
+
+def all_anchors() -> dict[str, Anchor | VvcAnchor]:
+    """Every anchor by name, there or not."""
+    return {**ANCHORS, VvcAnchor.name: VvcAnchor()}
 
 
 def contestant(name: str, *, preset: api.Preset = "tiny", device: str = "auto") -> Contestant:
     """The contestant of a name. Raises ValueError for an unknown one, or an encoder that PyAV lacks."""
-    if name in ANCHORS:
-        if not ANCHORS[name].is_available():
-            raise ValueError(f"{name}: this PyAV was built without {ANCHORS[name].library}")
-        return AnchorContestant(ANCHORS[name])
+    if anchor := all_anchors().get(name):
+        if not anchor.is_available():
+            where = "on the PATH" if isinstance(anchor, VvcAnchor) else "in this PyAV"
+            raise ValueError(f"{name} needs {anchor.library}, which is not {where}")
+        return AnchorContestant(anchor)
     if name not in registry.method_names():
         raise ValueError(f"no codec {name!r}; there are {', '.join(names())}")
     return MethodContestant(name, preset=preset, device=device)

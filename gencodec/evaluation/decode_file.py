@@ -39,10 +39,10 @@ def main(args: list[str]) -> None:
 
 def decoded_frames(name: str, source: Path, info: VideoInfo, device: str = "auto") -> Iterable[Tensor]:
     """The frames of a file that contestant `name` wrote."""
-    from gencodec.evaluation.anchors import ANCHORS
+    from gencodec.evaluation.contestants import all_anchors
 
-    if name in ANCHORS:
-        return ANCHORS[name].decode(source, info)
+    if anchor := all_anchors().get(name):
+        return anchor.decode(source, info)
     from gencodec import api
 
     return api.decode(source, device=device)
