@@ -57,14 +57,15 @@ class VvcAnchor:
 
     def decode(self, source: Path, info: VideoInfo) -> Iterator[Tensor]:
         """Yield the frames at the size of `info`. Raises CorruptStream."""
-        count = 0
+        empty = True
         try:
             with av.open(str(source), format="vvc") as container:
-                for count, frame in enumerate(container.decode(video=0), 1):
+                for frame in container.decode(video=0):
+                    empty = False
                     yield frame_to_rgb(frame, codec="vvc")[:, : info.height, : info.width].contiguous()
         except av.error.FFmpegError as error:
             raise CorruptStream(f"{source} cannot be decoded: {error}") from error
-        if not count:
+        if empty:
             raise CorruptStream(f"{source} holds no picture")
 
 
