@@ -1,6 +1,6 @@
 """What measuring costs: seconds per 1000 frames of 448x256 for each metric, to results/speed-metrics.json.
 
-    python benchmarks/metrics_speed.py --vgg VGG16.safetensors --spynet SPYNET.safetensors --i3d I3D.safetensors
+    python benchmarks/metrics_speed.py --vgg VGG16.safetensors --spynet SPYNET.safetensors --i3d I3D
 
 Frames are the shipped sample's at 448x256, "decoded" ones the same a little blurred. A metric that looks at
 every fifth frame is timed on the frames it takes, and counted so. CPU seconds of this process.
