@@ -37,7 +37,7 @@ class WeightsFile:
 WEIGHTS: dict[str, WeightsFile] = {
     "intra-tiny-3": WeightsFile(
         "intra-tiny-3.safetensors",
-        "3bf7380bd760c84cd171868da297842fe6cea5b2091774b3c7b0352c29554004",
+        "c46584ea4bd108094a03ab7c27480d922256ddf34390b0bd8f8d9b6943196f2a",
         "MIT",
         "trained by this project: docs/training.md",
     ),
