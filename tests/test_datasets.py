@@ -166,10 +166,13 @@ def test_a_point_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
     assert len(failed) <= 2  # at most what ran beside it
 
 
-def test_a_ray_worker_that_is_killed_loses_nothing(tmp_path: Path) -> None:
+def test_a_ray_worker_that_is_killed_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
-    done = [row["key"] for _, row in carry_out_on_ray(orders(Fatal, tmp_path), tmp_path, address="local")]
-    assert sorted(done, key=int) == [str(i) for i in range(10)]
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))  # so that workers find this module
+    done = list(carry_out_on_ray(orders(Fatal, tmp_path), tmp_path, address="local"))
+    assert [row for _, row in done if "error" in row] == []
+    assert sorted((row["key"] for _, row in done), key=int) == [str(i) for i in range(10)]
 
 
 def test_processes_and_one_process_measure_the_same(tmp_path: Path) -> None:
