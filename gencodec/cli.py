@@ -9,14 +9,26 @@ from __future__ import annotations
 import signal
 import sys
 from dataclasses import asdict
-from enum import Enum
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gencodec import cli_kit
 from gencodec import cli_output as output
+from gencodec.cli_arguments import (
+    Device,
+    Frames,
+    Json,
+    MaxPixels,
+    Number,
+    Preset,
+    Text,
+    WeightsPath,
+    parse_fps,
+    parse_frames,
+    parse_size,
+)
 from gencodec.wire import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -36,21 +48,7 @@ weights_app = typer.Typer(help="List, verify or import weights.", no_args_is_hel
 app.add_typer(weights_app, name="weights")
 
 
-class Preset(str, Enum):
-    """Sizes of networks."""
-
-    tiny = "tiny"
-    paper = "paper"
-
-
-Text = str | None
-Number = float | None
-File = Path | None
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")]
-Frames = Annotated[Text, typer.Option(metavar="A:B", help="Only frames A up to, not including, B.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-WeightsPath = Annotated[File, typer.Option(help="File or folder in place of the shipped weights.")]
-MaxPixels = Annotated[int, typer.Option(min=1, help="Largest frame, in pixels.")]
+cli_kit.register(app)
 
 
 def main() -> None:
@@ -189,88 +187,6 @@ def demo(
 
 
 @app.command()
-def bench(  # noqa: PLR0913 - the options are the contract
-    methods: Annotated[str, typer.Option(help="Comma-separated: methods and anchors.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything goes; a killed run goes on.")],
-    dataset: Annotated[str, typer.Option(help="uvg, hevc-b, mcl-jcv, davis, smmnist, or a folder.")],
-    root: Annotated[
-        File, typer.Option(metavar="DIR", help="Folder of the clips; smmnist: an idx file.")
-    ] = None,
-    points: Annotated[int, typer.Option(min=1, help="Rates of each codec.")] = 5,
-    metrics: Annotated[Text, typer.Option(help="Comma-separated; all whose weights are there.")] = None,
-    vgg: Annotated[File, typer.Option(help="VGG16 and LPIPS heads, for LPIPS-VGG and DISTS.")] = None,
-    inception: Annotated[File, typer.Option(help="Inception-v3, for FID and KID.")] = None,
-    spynet: Annotated[File, typer.Option(help="SPyNet, for the warping error.")] = None,
-    i3d: Annotated[File, typer.Option(help="I3D in the flax layout, for FVD.")] = None,
-    settings: Annotated[list[str] | None, typer.Option(metavar="CODEC=A,B,...", help="Fix points.")] = None,
-    device: Device = "auto",
-    first: Annotated[int | None, typer.Option(min=1, help="Frames of each clip; 96, 30 of smmnist.")] = None,
-    crop: Annotated[Text, typer.Option(metavar="WxH", help="The middle of every frame.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    ray: Annotated[Text, typer.Option(metavar="ADDRESS|local", help="A Ray cluster instead.")] = None,
-    json: Json = False,
-) -> None:
-    """Compare codecs on a data set."""
-    from gencodec.cli_compare import run_bench
-
-    paths = {"vgg": vgg, "inception": inception, "spynet": spynet, "i3d": i3d}
-    run_bench(
-        dataset,
-        root,
-        methods,
-        out,
-        first=first,
-        crop=parse_size(crop),
-        ray=ray,
-        points=points,
-        metrics=metrics,
-        weights={name: path for name, path in paths.items() if path},
-        settings=settings or [],
-        device=device,
-        jobs=jobs,
-        as_json=json,
-    )
-
-
-@app.command()
-def compare(  # noqa: PLR0913 - the options are the contract
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Videos, or folders of videos.")],
-    methods: Annotated[str, typer.Option(help="Comma-separated: methods, x264, x265, svtav1, vp9, ...")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything goes; a killed run goes on.")],
-    points: Annotated[int, typer.Option(min=1, help="Rates of each codec.")] = 5,
-    metrics: Annotated[Text, typer.Option(help="Comma-separated; all whose weights are there.")] = None,
-    vgg: Annotated[File, typer.Option(help="VGG16 and LPIPS heads, for LPIPS-VGG and DISTS.")] = None,
-    inception: Annotated[File, typer.Option(help="Inception-v3, for FID and KID.")] = None,
-    spynet: Annotated[File, typer.Option(help="SPyNet, for the warping error.")] = None,
-    i3d: Annotated[File, typer.Option(help="I3D in the flax layout, for FVD.")] = None,
-    settings: Annotated[list[str] | None, typer.Option(metavar="CODEC=A,B,...", help="Fix points.")] = None,
-    device: Device = "auto",
-    frames: Frames = None,
-    size: Annotated[Text, typer.Option(metavar="WxH", help="Scale to this size first.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    json: Json = False,
-) -> None:
-    """Compare codecs: a table, curves, BD-rates and a page to look at."""
-    from gencodec.cli_compare import run
-
-    paths = {"vgg": vgg, "inception": inception, "spynet": spynet, "i3d": i3d}
-    run(
-        inputs,
-        methods,
-        out,
-        points=points,
-        metrics=metrics,
-        weights={name: path for name, path in paths.items() if path},
-        settings=settings or [],
-        device=device,
-        frames=parse_frames(frames),
-        size=parse_size(size),
-        jobs=jobs,
-        as_json=json,
-    )
-
-
-@app.command()
 def doctor(json: Json = False) -> None:
     """Check versions, devices, weights and exactness."""
     from gencodec.doctor import run
@@ -314,39 +230,6 @@ def weights_import(
 
     count = import_foreign(source, target)
     output.put(f"{count} tensors -> {target}")
-
-
-# ---- arguments and results ---------------------------------------------------------------------------------
-
-
-def parse_frames(text: str | None) -> tuple[int, int | None] | None:
-    """Return (a, b) for "a:b"; b may be left out. Raises ValueError."""
-    if text is None:
-        return None
-    start, colon, stop = text.partition(":")
-    if not colon or not all(part.isdecimal() or not part for part in (start, stop)):
-        raise ValueError(f"--frames is A:B with whole numbers, got {text!r}")
-    return int(start or 0), int(stop) if stop else None
-
-
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    """Return (width, height) for "WxH". Raises ValueError."""
-    if text is None:
-        return None
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise ValueError(f"--size is WxH, for example 640x360, got {text!r}")
-    return int(width), int(height)
-
-
-def parse_fps(text: str | None) -> Fraction | None:
-    """Return the rate for "25", "29.97" or "30000/1001". Raises ValueError."""
-    if text is None:
-        return None
-    try:
-        return Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"--fps is a number or a fraction, got {text!r}") from None
 
 
 def show(result: CodingResult, target: Path, *, as_json: bool) -> None:

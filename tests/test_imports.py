@@ -19,7 +19,18 @@ HEAVY = ("torchvision", "diffusers", "compressai", "lpips", "pytorch_fid", "matp
 LOW = {"codec"}
 VIDEO = {"video", "video_in", "video_out", "video_frame", "video_timing", "colour", "png", "y4m"}
 FILES = {"wire", "chunks", "container", "rate", "atomic", "weights", "registry", "results"}
-TOP = {"api", "cli", "cli_output", "cli_info", "cli_compare", "demo", "doctor", "__main__"}
+TOP = {
+    "api",
+    "cli",
+    "cli_output",
+    "cli_info",
+    "cli_compare",
+    "cli_arguments",
+    "cli_kit",
+    "demo",
+    "doctor",
+    "__main__",
+}
 ALLOWED = {
     "codec": set(),
     "nn": {"nn", "weights"} | LOW,
