@@ -23,7 +23,7 @@ STYLE = (
 
 def curves_svg(table: Table, columns: int = 2) -> str:
     """One picture of all metrics with a legend; colours follow the order of the codecs."""
-    metrics = [m for m in table.metrics if any(table.curve(codec, m) for codec in table.codecs)]
+    metrics = shown_metrics(table)
     rows = math.ceil(len(metrics) / columns) if metrics else 0
     width, height = columns * WIDTH, rows * HEIGHT + 30
     parts = [
@@ -35,6 +35,21 @@ def curves_svg(table: Table, columns: int = 2) -> str:
         x, y = i % columns * WIDTH, 30 + i // columns * HEIGHT
         parts.append(f'<g transform="translate({x} {y})">{plot(table, metric)}</g>')
     return "".join([*parts, "</svg>"])
+
+
+def single_plots(table: Table) -> list[str]:
+    """A picture for each metric, for a page that lays them out by its width."""
+    style = f"<style>{STYLE}</style>"
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(METRICS[metric].label)} against rate">{style}{plot(table, metric)}</svg>'
+        for metric in shown_metrics(table)
+    ]
+
+
+def shown_metrics(table: Table) -> list[str]:
+    """Those that any codec has a value of."""
+    return [m for m in table.metrics if any(table.curve(codec, m) for codec in table.codecs)]
 
 
 def legend(codecs: Sequence[str]) -> str:

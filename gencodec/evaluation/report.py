@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import av
 
-from gencodec.evaluation.curves import colour, curves_svg
+from gencodec.evaluation.curves import colour, single_plots
 from gencodec.evaluation.tables import Table
 from gencodec.metrics.suite import METRICS
 from gencodec.video_frame import reformat
@@ -50,7 +50,8 @@ def report_html(comparison: Comparison, provenance: dict[str, Any]) -> str:
         bd_rates=bd_rows(table),
         bd_columns=[METRICS[m].label for m in table.metrics if METRICS[m].ranks],
         anchor=table.anchor(),
-        curves=curves_svg(table) if table.means else "",
+        curves=single_plots(table),
+        colours=[(codec, colour(i)) for i, codec in enumerate(table.codecs)],
         clips=len({row["clip"] for row in comparison.rows}),
         provenance=provenance,
         identities=sorted({(row["codec"], row["identity"]) for row in comparison.rows}),
