@@ -78,6 +78,9 @@ def test_it_draws_without_errors(viewer: Any) -> None:
     assert sum(pixels(viewer, 20)) > 0
     assert "x264" in viewer.find_element("tag name", "h1").text
     assert len(viewer.find_elements("css selector", "table")) == 2
+    assert len(viewer.find_elements("css selector", ".curves svg")) == 2
+    titles = [e.text for e in viewer.find_elements("css selector", ".hint") if "up to" in e.text]
+    assert [t.split(",")[0] for t in titles] == ["LPIPS of each frame", "bits of each frame"]
 
 
 def test_keys_step_the_frames(viewer: Any) -> None:

@@ -125,10 +125,11 @@
       .map((s) => ({ color: s.color, points: (s[field] || []).map((v, i) => (Array.isArray(v) ? v : [i, v])) }))
       .filter((l) => l.points.length);
     const top = Math.max(1e-9, ...lines.flatMap((l) => l.points.map((p) => p[1])));
-    const x = (i) => ((i + 0.5) / count) * width, y = (v) => height - 4 - (v / top) * (height - 24);
+    const x = (i) => ((i + 0.5) / count) * width, y = (v) => height - 4 - (v / top) * (height - 8);
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     svg.setAttribute("preserveAspectRatio", "none");
-    svg.innerHTML = `<text x="4" y="14" font-size="14" fill="currentColor">${title}, up to ${+top.toPrecision(3)}</text>` +
+    svg.previousElementSibling.textContent = lines.length ? `${title}, up to ${+top.toPrecision(3)}` : "";
+    svg.innerHTML =
       lines.map((l) => `<polyline fill="none" stroke="${l.color}" stroke-width="2" vector-effect="non-scaling-stroke" points="${l.points.map((p) => `${x(p[0])},${y(p[1])}`).join(" ")}"/>`).join("") +
       `<line x1="${x(state.frame)}" x2="${x(state.frame)}" y1="0" y2="${height}" stroke="currentColor" vector-effect="non-scaling-stroke"/>`;
     svg.style.display = lines.length ? "" : "none";
