@@ -12,7 +12,7 @@ from gencodec.atomic import replacing
 from gencodec.evaluation import points as pointing
 from gencodec.evaluation.clips import Clip, Selection
 from gencodec.evaluation.contestants import Contestant, contestant
-from gencodec.evaluation.datasets import Found
+from gencodec.evaluation.datasets import Found, find
 from gencodec.evaluation.measure import Point
 from gencodec.evaluation.outputs import provenance, write_results
 from gencodec.evaluation.store import Row, Store, locked
@@ -69,9 +69,8 @@ def compare(  # noqa: PLR0913 - one argument for each thing that one may say
     UnreadableInput, WeightsMissing, OSError.
     """
     paths = [Path(p) for p in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
-    found = [Found(path.stem, path) for path in _clips_in(paths)]
     return compare_clips(
-        found,
+        _clips_in(paths),
         methods,
         out,
         Selection(frames, size),
@@ -179,18 +178,6 @@ class _Run:
         return pointing.plan(ladders, anchors, self.plan.points, rate_of)
 
 
-def _clips_in(paths: Sequence[Path]) -> list[Path]:
+def _clips_in(paths: Sequence[Path]) -> list[Found]:
     """Clips, with folders of clips taken apart; a folder of PNGs is a clip."""
-    found: list[Path] = []
-    for path in paths:
-        videos = (
-            sorted(
-                p
-                for p in path.iterdir()
-                if p.suffix.lower() in (".mp4", ".mkv", ".y4m", ".webm", ".mov", ".avi")
-            )
-            if path.is_dir()
-            else []
-        )
-        found += videos or [path]
-    return found
+    return [clip for path in paths for clip in ((path.is_dir() and find(path)) or [Found(path.stem, path)])]

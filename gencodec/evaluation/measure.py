@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,6 @@ class Point:
     setting: int
     suite: Suite
     device: str = "auto"
-    row: dict[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
