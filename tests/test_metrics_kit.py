@@ -18,8 +18,9 @@ from gencodec.metrics import fid as fid_module
 from gencodec.metrics.fid import PatchFeatures, fid, kid, load_inception, patches_of
 from gencodec.metrics.fvd import ClipFeatures, fvd, i3d_distance
 from gencodec.metrics.ms_ssim import ms_ssim
+from gencodec.metrics.recall import Recall
 from gencodec.metrics.suite import METRICS, Suite, frames_at_once
-from gencodec.metrics.temporal import flicker, warping_error
+from gencodec.metrics.temporal import flicker, motion_of, warping_error
 from gencodec.nn.i3d import STAGES, I3d, pad_same
 from gencodec.nn.spynet import WIDTHS, SpyNet
 from gencodec.nn.warp import warp
@@ -156,7 +157,8 @@ class Still(nn.Module):
 def test_warping_error_of_a_still_clip_is_the_decoder_s_flicker() -> None:
     frame = smooth(32, 32) // 2
     brighter = frame + 10
-    found = warping_error(Still(), (frame, frame), (frame, brighter))  # type: ignore[arg-type]
+    motion = motion_of(Still(), (frame, frame))  # type: ignore[arg-type]
+    found = warping_error(motion, (frame, frame), (frame, brighter))
     assert found.source.item() == pytest.approx(0, abs=1e-9)
     assert found.decoded.item() == pytest.approx(1000 * (10 / 255) ** 2, rel=1e-4)
 
@@ -185,6 +187,37 @@ def test_the_suite_measures_batches_as_it_would_the_whole() -> None:
         assert value == pytest.approx(scores[1].means()[name], rel=1e-4)
 
 
+def test_what_is_known_of_a_source_changes_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = {
+        name: torch.cat([smooth(64, 64, seed + i) for i in range(4)]) for name, seed in (("a", 0), ("b", 9))
+    }
+    suite = Suite.load(["lpips_alex"])
+    maps, passes = suite.networks["lpips_alex"].maps, []
+    monkeypatch.setattr(suite.networks["lpips_alex"], "maps", lambda x: passes.append(len(x)) or maps(x))
+    for name, factor in (("a", 0.9), ("a", 0.7), ("b", 0.7), ("a", 0.7)):
+        decoded = (sources[name].float() * factor).byte()
+        known, fresh = suite.clip(name), Suite.load(["lpips_alex"]).clip()
+        for a, b in zip(sources[name].split(2), decoded.split(2), strict=True):
+            known.add(a, b)
+            fresh.add(a, b)
+        assert known.per_frame == fresh.per_frame
+    assert sum(passes) == 3 * (4 + 4) + 4  # the second decoding of "a" needs no source
+
+
+def test_recall_forgets_other_sources_and_keeps_to_its_limit() -> None:
+    recall = Recall(limit=100)
+    counts: list[str] = []
+
+    def made(name: str) -> Tensor:
+        return recall(name, lambda: counts.append(name) or [torch.zeros(20)])[0]  # 80 bytes
+
+    for source in ("", "a", "b"):
+        recall.begin(source)
+        for name in ("x", "x", "y", "y"):
+            made(name)
+    assert counts == ["x", "x", "y", "y", *(2 * ["x", "y", "y"])]
+
+
 def test_what_cannot_be_measured_leaves_an_empty_column_and_a_reason() -> None:
     suite = Suite.load(["psnr", "ms_ssim", "dists", "warping_error"])
     assert set(suite.names) == {"psnr", "ms_ssim"}
@@ -200,7 +233,7 @@ def test_what_cannot_be_measured_leaves_an_empty_column_and_a_reason() -> None:
 
 def test_a_metric_that_is_not_a_number_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     suite = Suite.load(["lpips_alex", "psnr"])
-    suite.networks["lpips_alex"] = lambda a, b: torch.full((len(a),), math.nan)
+    monkeypatch.setattr(suite.networks["lpips_alex"], "between", lambda a, b: torch.full((1,), math.nan))
     clip = suite.clip()
     clip.add(smooth(64, 64), smooth(64, 64))
     assert set(clip.means()) == {"psnr"}

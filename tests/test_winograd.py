@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gencodec.training.winograd import WinogradConv2d, use_winograd
+from gencodec.nn.winograd import WinogradConv2d, use_winograd
 
 
 @pytest.mark.parametrize("size", [(4, 8), (12, 16), (6, 7)])  # the last goes the plain way

@@ -125,11 +125,12 @@ class _Run:
 
     def all_points(self, work: CarryOut, weights: Mapping[str, str | Path]) -> Comparison:
         plan = self.plan
+        ladders = self._settings()
         wanted = [
             Point(clip, contestant, setting, plan.suite, plan.device)
-            for contestant, settings in self._settings()
+            for clip in plan.clips  # outermost: the metrics remember what they made of its frames
+            for contestant, settings in ladders
             for setting in settings
-            for clip in plan.clips
         ]
         orders = [order_of(p, weights) for p in wanted if p.key not in self.store.rows]
         done = len(wanted) - len(orders)

@@ -99,7 +99,7 @@ def keep_source(clip: Clip, folder: Path) -> None:
 
 def score(clip: Clip, raw: Path, suite: Suite) -> ClipScores:
     """Measure decoded frames against the clip's. Raises CorruptStream where the clip has changed."""
-    scores = suite.clip()
+    scores = suite.clip(repr((clip.sha256, clip.selection)))
     batch = frames_at_once(clip.info.height, clip.info.width)
     with clip.video() as video:
         sources = _batches(video, batch)

@@ -65,7 +65,7 @@ class Dists(nn.Module):
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """Distance of float pictures (N,3,H,W) in [0, 1] -> (N,); differentiable. Raises ValueError."""
         check_pictures(x, y)
-        return self.between(self._features(x), self._features(y))
+        return self.between(self.maps(x), self.maps(y))
 
     def between(self, maps_a: list[Tensor], maps_b: list[Tensor]) -> Tensor:
         """Distance (N,) of two pictures' maps; the first of each is the picture itself, in [0, 1]."""
@@ -73,7 +73,8 @@ class Dists(nn.Module):
         texture, structure = (torch.cat(parts, dim=1) for parts in zip(*pairs, strict=True))  # (N,1475) each
         return 1 - texture @ self.get_buffer("alpha") - structure @ self.get_buffer("beta")
 
-    def _features(self, x: Tensor) -> list[Tensor]:
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Float pictures (N,3,H,W) in [0, 1], and their backbone's five maps."""
         x = pad_to(x, MIN_SIZE)
         return [x, *self.backbone((x - self.get_buffer("mean")) / self.get_buffer("std"))]
 

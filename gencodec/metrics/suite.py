@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,15 +21,20 @@ from torch import Tensor
 from gencodec.codec import WeightsMissing
 from gencodec.metrics.dists import Dists
 from gencodec.metrics.fid import PatchFeatures, load_inception
+from gencodec.metrics.frames import check_frames
 from gencodec.metrics.fvd import ClipFeatures
 from gencodec.metrics.lpips import Lpips
 from gencodec.metrics.ms_ssim import ms_ssim
 from gencodec.metrics.psnr import psnr
-from gencodec.metrics.temporal import flicker, warping_error
+from gencodec.metrics.recall import Recall
+from gencodec.metrics.temporal import flicker, motion_of, warping_error
 from gencodec.nn.i3d import I3d
 from gencodec.nn.spynet import SpyNet
+from gencodec.nn.winograd import use_winograd
 
 Features = PatchFeatures | ClipFeatures
+DeepNet = TypeVar("DeepNet", Lpips, Dists)
+Recalled = Callable[[Callable[[], Any]], Any]  # what its argument gives, or gave for these source frames
 PSNR_MAX = 100.0  # decibels that an equal frame counts as, so that means stay finite
 EVERY = 5  # frames from one to the next that the slow metrics look at
 
@@ -71,6 +77,7 @@ class Suite:
     networks: dict[str, Any] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    recall: Recall = field(default_factory=Recall)
 
     @classmethod
     def load(
@@ -98,8 +105,13 @@ class Suite:
         suite.names = tuple(kept)
         return suite
 
-    def clip(self) -> ClipScores:
-        """An empty collection for one decoded clip."""
+    def clip(self, source: str = "") -> ClipScores:
+        """An empty collection for one decoded clip.
+
+        Collections of equal `source`, one after another, must be given the same source frames in the same
+        batches: what the networks make of them is computed once.
+        """
+        self.recall.begin(source)
         makers = {"inception": PatchFeatures, "i3d": ClipFeatures}
         networks = {FEATURES_OF[name]: self.networks[name] for name in self.names if name in FEATURES_OF}
         pairs = {kind: (makers[kind](net), makers[kind](net)) for kind, net in networks.items()}
@@ -147,7 +159,9 @@ class ClipScores:
 
     def _measure(self, name: str, inputs: tuple[Any, Any], taken: list[int]) -> None:
         try:
-            found = _FUNCTIONS[name](self.suite.networks.get(name), *inputs)
+            recall = partial(self.suite.recall, (name, self.count, *taken))
+            with torch.no_grad():
+                found = _FUNCTIONS[name](self.suite.networks.get(name), *inputs, recall)
         except ValueError as error:  # too small for it, for one
             self.problems[name] = str(error)
             return
@@ -196,8 +210,8 @@ def _loaders(paths: dict[str, str | Path], device: torch.device) -> dict[str, Ca
     i3d = once("i3d", lambda: I3d.load(needed("i3d", "FVD needs I3D"), device))
     return {
         "lpips_alex": lambda: Lpips.load(device),
-        "lpips_vgg": lambda: Lpips.from_file(needed("vgg", "LPIPS-VGG needs VGG16"), device),
-        "dists": lambda: Dists.load(needed("vgg", "DISTS needs VGG16"), device),
+        "lpips_vgg": lambda: _quick(Lpips.from_file(needed("vgg", "LPIPS-VGG needs VGG16"), device)),
+        "dists": lambda: _quick(Dists.load(needed("vgg", "DISTS needs VGG16"), device)),
         "warping_error": lambda: SpyNet.load(needed("spynet", "the warping error needs SPyNet"), device),
         "fid": inception,
         "kid": inception,
@@ -206,18 +220,30 @@ def _loaders(paths: dict[str, str | Path], device: torch.device) -> dict[str, Ca
     }
 
 
-def _warping_errors(net: SpyNet, source: Any, decoded: Any) -> dict[str, Tensor]:
+def _quick(net: DeepNet) -> DeepNet:
+    """`net` with faster convolutions, equal but for rounding, where they are faster."""
+    if next(net.buffers()).device.type == "cpu":
+        use_winograd(net.backbone.convs)
+    return net
+
+
+def _deep(net: Lpips | Dists, source: Tensor, decoded: Tensor, recall: Recalled) -> Tensor:
+    check_frames(source, decoded)
+    return net.between(recall(lambda: net.maps(source.float() / 255)), net.maps(decoded.float() / 255))
+
+
+def _warping_errors(net: SpyNet, source: Any, decoded: Any, recall: Recalled) -> dict[str, Tensor]:
     """The decoded clip's, and the source's own beside it."""
-    found = warping_error(net, source, decoded)
+    found = warping_error(recall(lambda: motion_of(net, source)), source, decoded)
     return {"warping_error": found.decoded, "warping_error_source": found.source}
 
 
-_FUNCTIONS: Mapping[str, Callable[[Any, Any, Any], Tensor | dict[str, Tensor]]] = {
-    "psnr": lambda _, a, b: psnr(a, b).clamp_max(PSNR_MAX),
-    "ms_ssim": lambda _, a, b: ms_ssim(a, b),
-    "lpips_alex": lambda net, a, b: net(a, b),
-    "lpips_vgg": lambda net, a, b: net(a, b),
-    "dists": lambda net, a, b: net(a, b),
+_FUNCTIONS: Mapping[str, Callable[[Any, Any, Any, Recalled], Tensor | dict[str, Tensor]]] = {
+    "psnr": lambda _, a, b, __: psnr(a, b).clamp_max(PSNR_MAX),
+    "ms_ssim": lambda _, a, b, __: ms_ssim(a, b),
+    "lpips_alex": _deep,
+    "lpips_vgg": _deep,
+    "dists": _deep,
     "warping_error": _warping_errors,
-    "flicker": lambda _, a, b: flicker(a, b),
+    "flicker": lambda _, a, b, __: flicker(a, b),
 }

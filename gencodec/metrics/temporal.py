@@ -27,15 +27,30 @@ class WarpingError(NamedTuple):
     source: Tensor
 
 
+class Motion(NamedTuple):
+    """Of the source: where each pixel of the later frame was, (N,2,H,W), and 1 where both frames show it."""
+
+    back: Tensor
+    visible: Tensor
+
+
 @torch.no_grad()
-def warping_error(net: SpyNet, source: tuple[Tensor, Tensor], decoded: tuple[Tensor, Tensor]) -> WarpingError:
-    """Warping error of pairs (before, after) of uint8 frames (N,3,H,W). Raises ValueError."""
+def motion_of(net: SpyNet, source: tuple[Tensor, Tensor]) -> Motion:
+    """Motion of pairs (before, after) of uint8 frames (N,3,H,W). Raises ValueError."""
+    check_frames(*source)
+    a, b = (frame.float() / 255 for frame in source)
+    back = net(b, a)
+    return Motion(back, visible_in_both(back, net(a, b)))
+
+
+def warping_error(
+    motion: Motion, source: tuple[Tensor, Tensor], decoded: tuple[Tensor, Tensor]
+) -> WarpingError:
+    """Warping error of pairs (before, after) of uint8 frames (N,3,H,W), by the source's motion."""
     check_frames(*source)
     check_frames(*decoded)
     (a, b), (x, y) = (tuple(frame.float() / 255 for frame in pair) for pair in (source, decoded))
-    back = net(b, a)  # where each pixel of the later frame was
-    visible = visible_in_both(back, net(a, b))
-    return WarpingError(_error(x, y, back, visible), _error(a, b, back, visible))
+    return WarpingError(_error(x, y, *motion), _error(a, b, *motion))
 
 
 def visible_in_both(back: Tensor, forward: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gencodec.metrics.dists import Dists, l2_pool
 from gencodec.metrics.lpips import Lpips
-from gencodec.training.winograd import use_winograd
+from gencodec.nn.winograd import use_winograd
 from gencodec.weights import load_file, load_named
 
 

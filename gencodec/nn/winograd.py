@@ -1,8 +1,8 @@
-"""Frozen 3x3 convolutions by Winograd's minimal filtering: VGG16 in the loss, up to twice as fast on CPUs.
+"""Frozen 3x3 convolutions by Winograd's minimal filtering: VGG16 up to twice as fast on CPUs.
 
 Output tiles of 4x4 take 36 products a channel pair instead of 144. Lavin and Gray 2016 (arXiv 1509.09308,
-section 4.3), F(4x4,3x3). Rounding differs from a plain convolution by about 1e-5 of the values: for losses,
-never for anything that must agree between machines.
+section 4.3), F(4x4,3x3). Rounding differs from a plain convolution by about 1e-5 of the values: for losses
+and metrics, never for anything that must agree between machines.
 """
 
 from __future__ import annotations
