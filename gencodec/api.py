@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial as bound
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from gencodec.codec import Weights
+    from gencodec.codec import RateControl, Weights
 
 Preset = Literal["tiny", "paper"]
 Progress = Callable[[int, "int | None"], None]  # frames done, frames in all if known
@@ -91,6 +92,7 @@ def encode(  # noqa: PLR0913 - one argument for each thing that one may say
     bpp: float | None = None,
     bitrate: float | None = None,
     lpips: float | None = None,
+    rate: RateControl | None = None,
     seed: int = 0,
     frames: tuple[int, int | None] | None = None,
     size: tuple[int, int] | None = None,
@@ -100,11 +102,13 @@ def encode(  # noqa: PLR0913 - one argument for each thing that one may say
 ) -> CodingResult:
     """Encode a video to a .gcv file and return its sizes and rates.
 
-    Give exactly one of quality (0..63), bpp, bitrate and lpips. `frames` is a half-open range, `size` (width,
+    Give exactly one of quality (0..63), bpp, bitrate (bits a second), lpips and `rate`, an object that chooses
+    the quality of each GOP and serves this call alone. `frames` is a half-open range, `size` (width,
     height) scales, `fps` is for pictures and tensors. A path gets its file in one piece at the end. Raises
     UnreadableInput, ValueError, and OSError where the target cannot be written.
     """
-    from_arguments(quality=quality, bpp=bpp, bitrate=bitrate, lpips=lpips)  # before anything is opened
+    wish = bound(from_arguments, quality=quality, bpp=bpp, bitrate=bitrate, lpips=lpips, rate=rate)
+    wish()  # refused before anything is opened
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 32:
         raise ValueError(f"a seed is a whole number 0..4294967295, got {seed!r}")
     out: AbstractContextManager[BinaryIO]
@@ -113,21 +117,19 @@ def encode(  # noqa: PLR0913 - one argument for each thing that one may say
         if problem := wire.size_problem(video.info.width, video.info.height, max_pixels=max_pixels):
             raise UnreadableInput(problem)
         pixels = video.info.width * video.info.height
-        rate = from_arguments(
-            quality=quality, bpp=bpp, bitrate=bitrate, lpips=lpips, fps=video.info.fps, pixels=pixels
-        )
+        control = wish(fps=video.info.fps, pixels=pixels)
         start = time.perf_counter()
         tally = Tally()
         stored = _header_of(codec, video.info, seed)
         with Writer(file, stored) as writer:
             pictures = tally.counted(video, video.info.num_frames, on_progress)
             info = VideoInfo(stored.width, stored.height, stored.fps, video.info.num_frames)
-            for packet in codec.encode(pictures, info, rate, seed=seed, on_symbols=tally.symbols):
+            for packet in codec.encode(pictures, info, control, seed=seed, on_symbols=tally.symbols):
                 writer.write(packet)
                 tally.packet(packet)
             if writer.num_frames != tally.frames:
                 raise RuntimeError(f"{codec.name} took {tally.frames} frames and coded {writer.num_frames}")
-        note = getattr(rate, "note", "")
+        note = getattr(control, "note", "")
         return tally.result(codec, stored, writer.bytes_written, time.perf_counter() - start, note=note)
 
 

@@ -200,16 +200,21 @@ def from_arguments(
     bpp: float | None = None,
     bitrate: float | None = None,
     lpips: float | None = None,
+    rate: RateControl | None = None,
     fps: Fraction | float = 25,
     pixels: int = 1,
 ) -> RateControl:
-    """Return the rate control that exactly one of the first four asks for; `bitrate` needs the others."""
-    given = {"quality": quality, "bpp": bpp, "bitrate": bitrate, "lpips": lpips}
+    """Return the rate control that exactly one of the first five asks for; `bitrate` needs the others."""
+    given = {"quality": quality, "bpp": bpp, "bitrate": bitrate, "lpips": lpips, "rate": rate}
     names = [name for name, value in given.items() if value is not None]
     if len(names) != 1:
         raise ValueError(
-            f"give exactly one of quality, bpp, bitrate and lpips, got {', '.join(names) or 'none'}"
+            f"give exactly one of quality, bpp, bitrate, lpips and rate, got {', '.join(names) or 'none'}"
         )
+    if rate is not None:
+        if not isinstance(rate, RateControl):
+            raise ValueError(f"rate is an object such as gencodec.TargetBpp(0.02), got {rate!r}")
+        return rate
     if bpp is not None:
         return TargetBpp(bpp)
     if bitrate is not None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import cycle
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from gencodec.codec import EncodedGop, FrameType, Packet
+import gencodec
+from gencodec.codec import EncodedGop, FrameType, Packet, RateControl
+from gencodec.container import Reader
 from gencodec.rate import TargetBitrate, TargetBpp, TargetLpips, bits_in_file, from_arguments
 
 PIXELS = 256 * 192
@@ -116,3 +120,25 @@ def test_targets_are_positive_numbers(bad: float) -> None:
             from_arguments(**arguments)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="exactly one"):
         from_arguments(bpp=0.1, lpips=0.2)
+
+
+class Alternating(RateControl):
+    """A caller's own: 10, 20, 10, 20, ..."""
+
+    def __init__(self) -> None:
+        self.qualities = cycle((10, 20))
+
+    def select(self, encode_gop: Callable[[int], EncodedGop]) -> EncodedGop:
+        return encode_gop(next(self.qualities))
+
+
+def test_encode_takes_a_rate_control_of_the_caller(tmp_path: Path) -> None:
+    frames = torch.zeros(3, 3, 16, 16, dtype=torch.uint8)
+    codec = gencodec.create("intra")
+    gencodec.encode(frames, tmp_path / "a.gcv", codec=codec, rate=Alternating(), fps=25)
+    with open(tmp_path / "a.gcv", "rb") as file:
+        gops = list(Reader(file).gops())
+    assert [gop.packets[0].quality for gop in gops] == [10, 20, 10]
+    for wrong in ({"rate": Alternating(), "quality": 3}, {"rate": 0.02}):
+        with pytest.raises(ValueError, match=r"exactly one|TargetBpp"):
+            gencodec.encode(frames, tmp_path / "b.gcv", codec=codec, fps=25, **wrong)  # type: ignore[arg-type]

@@ -83,10 +83,12 @@ def _one_pool(orders: Sequence[Order], folder: Path, jobs: int, attempts: dict[s
 
 
 def _begin(jobs: int) -> None:
-    """Share the cores among the workers."""
+    """Share the cores among the workers, and the decoders that they start."""
     import torch
 
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # too many slow one another tenfold
 
 
 @cache

@@ -1,0 +1,64 @@
+"""`rd.py video`: `gencodec.compare` on whole clips, its outcome as results/rd-video.json.
+
+Every method and anchor at the protocol of docs/evaluation.md. The JSON has the rows without their values frame
+by frame, the means, and BD-rates against each of `ANCHORS`, also clip by clip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from speed import environment
+
+import gencodec
+from gencodec.evaluation.bd_rate import bd_rate
+from gencodec.evaluation.tables import Table
+
+METHODS = "intra,x264,x265,svtav1,x265-hold3"
+MEASURED = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "dists", "warping_error", "flicker")
+ANCHORS = ("x265", "svtav1", "x265-hold3")
+LEFT_OUT = ("key", "source", "per_frame", "bits_per_frame")  # of a row: large, or of one run's folder
+
+
+def run(options: argparse.Namespace) -> None:
+    """Compare and write the JSON."""
+    found = gencodec.compare(
+        options.clips,
+        options.methods.split(","),
+        options.work,
+        points=options.points,
+        metrics=MEASURED,
+        weights={"vgg": options.vgg, "spynet": options.spynet},
+        jobs=options.jobs,
+        on_point=lambda done, total: print(f"{done} of {total} points", flush=True),
+    )
+    if found.failures or found.missing:
+        raise SystemExit(f"not everything was measured: {found.failures} {found.missing}")
+    table = found.table
+    result = environment() | {
+        "clips": {row["clip"]: row["clip_sha256"] for row in found.rows},
+        "identities": {row["codec"]: row["identity"] for row in found.rows},
+        "metrics": list(table.metrics),
+        "means": table.means,
+        "bd_rate": {name: table.bd_rates(name) for name in ANCHORS if name in table.codecs},
+        "bd_rate_by_clip": {name: by_clip(table, name) for name in ANCHORS if name in table.codecs},
+        "points": [{k: v for k, v in row.items() if k not in LEFT_OUT} for row in found.rows],
+    }
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result["bd_rate"], indent=1))
+
+
+def by_clip(table: Table, anchor: str) -> list[dict[str, Any]]:
+    """BD-rate in percent at equal LPIPS-Alex of each codec on each clip; None where nothing is in common."""
+    curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for row in table.rows:
+        point = row["bpp"], row["metrics"]["lpips_alex"]
+        curves.setdefault((row["codec"], row["clip"]), []).append(point)
+    return [
+        {"codec": codec, "clip": clip}
+        | {"percent": bd_rate(curves[anchor, clip], curve, lower_is_better=True).percent}
+        for (codec, clip), curve in curves.items()
+        if codec != anchor
+    ]
