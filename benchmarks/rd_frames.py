@@ -224,6 +224,3 @@ def save_picture(path: Path, sources: dict[str, Tensor], decoded: dict[str, list
         write_video(Path(folder) / "p", [picture], info)
         path.write_bytes(next((Path(folder) / "p").iterdir()).read_bytes())
 
-
-if __name__ == "__main__":
-    main()

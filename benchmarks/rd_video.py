@@ -1,7 +1,7 @@
 """`rd.py video`: `gencodec.compare` on whole clips, its outcome as results/rd-video.json.
 
-Every method and anchor at the protocol of docs/evaluation.md. The JSON has the rows without their values frame
-by frame, the means, and BD-rates against each of `ANCHORS`, also clip by clip.
+Every method and anchor at the protocol of docs/evaluation.md. The JSON has the rows without their values of
+each frame, the means, and BD-rates against each of `ANCHORS`, also clip by clip.
 """
 
 from __future__ import annotations

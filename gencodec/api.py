@@ -102,8 +102,8 @@ def encode(  # noqa: PLR0913 - one argument for each thing that one may say
 ) -> CodingResult:
     """Encode a video to a .gcv file and return its sizes and rates.
 
-    Give exactly one of quality (0..63), bpp, bitrate (bits a second), lpips and `rate`, an object that chooses
-    the quality of each GOP and serves this call alone. `frames` is a half-open range, `size` (width,
+    Give exactly one of quality (0..63), bpp, bitrate (bits a second), lpips and `rate`, an object that
+    chooses each GOP's quality and serves this call alone. `frames` is a half-open range, `size` (width,
     height) scales, `fps` is for pictures and tensors. A path gets its file in one piece at the end. Raises
     UnreadableInput, ValueError, and OSError where the target cannot be written.
     """
