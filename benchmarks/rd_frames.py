@@ -223,4 +223,3 @@ def save_picture(path: Path, sources: dict[str, Tensor], decoded: dict[str, list
         info = VideoInfo(picture.shape[2], picture.shape[1], Fraction(1), 1)
         write_video(Path(folder) / "p", [picture], info)
         path.write_bytes(next((Path(folder) / "p").iterdir()).read_bytes())
-

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from speed import environment
@@ -20,6 +21,7 @@ METHODS = "intra,x264,x265,svtav1,x265-hold3"
 MEASURED = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "dists", "warping_error", "flicker")
 ANCHORS = ("x265", "svtav1", "x265-hold3")
 LEFT_OUT = ("key", "source", "per_frame", "bits_per_frame")  # of a row: large, or of one run's folder
+SPEEDS = ("encode_fps", "decode_fps", "encode_seconds", "decode_seconds")  # several jobs slow one another
 
 
 def run(options: argparse.Namespace) -> None:
@@ -41,13 +43,18 @@ def run(options: argparse.Namespace) -> None:
         "clips": {row["clip"]: row["clip_sha256"] for row in found.rows},
         "identities": {row["codec"]: row["identity"] for row in found.rows},
         "metrics": list(table.metrics),
-        "means": table.means,
+        "means": [without(mean, SPEEDS) for mean in table.means],
         "bd_rate": {name: table.bd_rates(name) for name in ANCHORS if name in table.codecs},
         "bd_rate_by_clip": {name: by_clip(table, name) for name in ANCHORS if name in table.codecs},
-        "points": [{k: v for k, v in row.items() if k not in LEFT_OUT} for row in found.rows],
+        "points": [without(row, (*LEFT_OUT, *SPEEDS)) for row in found.rows],
     }
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result["bd_rate"], indent=1))
+
+
+def without(row: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The row but for these."""
+    return {k: v for k, v in row.items() if k not in names}
 
 
 def by_clip(table: Table, anchor: str) -> list[dict[str, Any]]:

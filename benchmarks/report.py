@@ -1,10 +1,11 @@
-"""Writes the measured numbers into the README's results block and docs/results.md: nobody types them.
+"""Writes the measured numbers into the README's results block and docs/benchmarks.md: nobody types them.
 
     python benchmarks/report.py            rewrite both from results/*.json
     python benchmarks/report.py --check    change nothing; exit 1 if either is out of date
 
-Reads those that are there of rd-intra.json (rd.py), speed-entropy.json (speed.py), exact-cuda.json
-(exact_cuda.py).
+Reads those that are there of rd-video.json and rd-intra.json (rd.py), speed-metrics.json (metrics_speed.py),
+speed-entropy.json (speed.py), exact-cuda.json (exact_cuda.py). The curves of whole clips become
+docs/images/rd-video.svg.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+
+from report_video import metrics_detail, picture, video_detail, video_summary
+from report_words import Result, percent, provenance, table
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 METRICS = {"lpips_alex": "LPIPS-Alex", "lpips_vgg": "LPIPS-VGG", "dists": "DISTS", "psnr": "PSNR"}
-Result = dict[str, Any]
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -36,12 +38,13 @@ def main(args: Sequence[str] | None = None) -> int:
             print(f"{path} is out of date: run python benchmarks/report.py")
         return 1 if stale else 0
     for path, text in pages(options.root).items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return 0
 
 
 def pages(root: Path) -> dict[Path, str]:
-    """What README.md and docs/results.md should hold. Raises ValueError if the README has no markers."""
+    """What README.md and docs/benchmarks.md should hold. Raises ValueError if the README has no markers."""
     results = {
         path.stem: json.loads(path.read_text()) for path in (root / "benchmarks" / "results").glob("*.json")
     }
@@ -50,17 +53,17 @@ def pages(root: Path) -> dict[Path, str]:
     _, end, tail = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{readme} lacks the markers {BEGIN} and {END}")
-    block = sections(results, {"rd-intra": rd_summary, "speed-entropy": entropy_summary})
-    detail = sections(
-        results, {"rd-intra": rd_detail, "speed-entropy": entropy_detail, "exact-cuda": exact_detail}
-    )
-    top = (
-        "# Results\n\nWritten by `benchmarks/report.py` from `benchmarks/results/*.json`, never by hand.\n\n"
-    )
-    return {
+    block = sections(results, SUMMARIES)
+    detail = sections(results, DETAILS)
+    origin = "Written by `benchmarks/report.py` from `benchmarks/results/*.json`, never by hand."
+    docs = root / "docs"
+    found = {
         readme: f"{head}{BEGIN}\n{block}\n{END}{tail}",
-        root / "docs" / "results.md": f"{top}{detail}\n",
+        docs / "benchmarks.md": f"# Benchmarks\n\n{origin}\n\n{detail}\n",
     }
+    if "rd-video" in results:
+        found[docs / "images" / "rd-video.svg"] = picture(results["rd-video"])
+    return found
 
 
 def sections(results: dict[str, Result], writers: dict[str, Callable[[Result], str]]) -> str:
@@ -71,13 +74,6 @@ def sections(results: dict[str, Result], writers: dict[str, Callable[[Result], s
 
 def _text_of(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table; the first column is text, the others are numbers."""
-    titles = list(head)
-    rule = ["---", *["---:"] * (len(titles) - 1)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [titles, rule, *map(list, rows)])
 
 
 # ---- rate and quality --------------------------------------------------------------------------------------
@@ -118,11 +114,6 @@ def rd_detail(result: Result) -> str:
         ]
         parts.append(table(["quality" if codec == "intra" else "CRF", "bpp", *METRICS.values()], rows))
     return "\n\n".join([*parts, provenance(result)])
-
-
-def percent(value: float | None) -> str:
-    """A difference with its sign; "none" where the curves have no quality in common."""
-    return "none" if value is None else f"{value:+.1f} %"
 
 
 # ---- entropy coder -----------------------------------------------------------------------------------------
@@ -180,13 +171,18 @@ def exact_detail(result: Result) -> str:
     )
 
 
-def provenance(result: Result) -> str:
-    """Where the numbers come from."""
-    versions = ", ".join(f"{name} {number}" for name, number in result.get("versions", {}).items())
-    changed = " with uncommitted changes" if result.get("changed_files") else ""
-    commit = str(result.get("commit", "unknown"))[:9]
-    return f"`{result['command']}` on {result['machine']}; commit {commit}{changed}; {versions}."
-
+SUMMARIES: dict[str, Callable[[Result], str]] = {
+    "rd-video": video_summary,
+    "rd-intra": rd_summary,
+    "speed-entropy": entropy_summary,
+}
+DETAILS: dict[str, Callable[[Result], str]] = {
+    "rd-video": video_detail,
+    "rd-intra": rd_detail,
+    "speed-entropy": entropy_detail,
+    "speed-metrics": metrics_detail,
+    "exact-cuda": exact_detail,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

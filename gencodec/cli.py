@@ -82,7 +82,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 @app.command()
 def encode(  # noqa: PLR0913 - the options are the contract
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A video, or a folder of PNGs.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A video, or a folder of PNGs or JPEGs.")],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT.gcv")],
     method: Annotated[str, typer.Option(help="See `gencodec methods`.")],
     quality: Annotated[int | None, typer.Option(help="0 (smallest) to 63; 32 if nothing is given.")] = None,
@@ -95,7 +95,7 @@ def encode(  # noqa: PLR0913 - the options are the contract
     seed: Annotated[int, typer.Option(min=0, max=(1 << 32) - 1)] = 0,
     frames: Frames = None,
     size: Annotated[Text, typer.Option(metavar="WxH", help="Scale to this size first.")] = None,
-    fps: Annotated[Text, typer.Option(help="Rate of a folder of PNGs: 25, 30000/1001.")] = None,
+    fps: Annotated[Text, typer.Option(help="Rate of a folder of pictures: 25, 30000/1001.")] = None,
     max_pixels: MaxPixels = MAX_PIXELS,
     json: Json = False,
 ) -> None:

@@ -31,8 +31,10 @@ Metrics = Annotated[Text, typer.Option(help="Comma-separated; all whose weights 
 Vgg = Annotated[File, typer.Option(help="VGG16 and LPIPS heads, for LPIPS-VGG and DISTS.")]
 Inception = Annotated[File, typer.Option(help="Inception-v3, for FID and KID.")]
 Spynet = Annotated[File, typer.Option(help="SPyNet, for the warping error.")]
+Raft = Annotated[File, typer.Option(help="torchvision's raft_large, for the warping error by RAFT.")]
 I3d = Annotated[File, typer.Option(help="I3D in the flax layout, for FVD.")]
 Settings = Annotated[list[str] | None, typer.Option(metavar="CODEC=A,B,...", help="Fix points.")]
+Published = Annotated[Text, typer.Option(metavar="FILE.json:SET", help="Curves of papers, drawn dashed.")]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Where everything goes; a killed run goes on.")]
 
 

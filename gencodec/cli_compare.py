@@ -31,6 +31,7 @@ def run_bench(
     *,
     first: int | None,
     crop: tuple[int, int] | None,
+    size: tuple[int, int] | None,
     ray: str | None = None,
     **options: Any,
 ) -> None:
@@ -39,7 +40,7 @@ def run_bench(
         found, frames = make_clips(out / "clips", root), first or MNIST_FRAMES
     else:
         found, frames = find(dataset, root), first or FIRST_FRAMES
-    selection = Selection(frames=(0, frames), crop=crop)
+    selection = Selection(frames=(0, frames), size=size, crop=crop)
     if ray:
         options["carry_out"] = partial(carry_out_on_ray, address=ray)
     _run(lambda names, **rest: compare_clips(found, names, out, selection, **rest), methods, out, **options)

@@ -18,6 +18,8 @@ from gencodec.cli_arguments import (
     Metrics,
     Out,
     Points,
+    Published,
+    Raft,
     Settings,
     Spynet,
     Text,
@@ -36,7 +38,9 @@ def register(app: typer.Typer) -> None:
 def bench(  # noqa: PLR0913 - the options are the contract
     methods: Annotated[str, typer.Option(help="Comma-separated: methods and anchors.")],
     out: Out,
-    dataset: Annotated[str, typer.Option(help="uvg, hevc-b, mcl-jcv, davis, smmnist, or a folder.")],
+    dataset: Annotated[
+        str, typer.Option(help="uvg, hevc-b, mcl-jcv, davis, cityscapes, smmnist, or a folder.")
+    ],
     root: Annotated[
         File, typer.Option(metavar="DIR", help="Folder of the clips; smmnist: an idx file.")
     ] = None,
@@ -45,19 +49,22 @@ def bench(  # noqa: PLR0913 - the options are the contract
     vgg: Vgg = None,
     inception: Inception = None,
     spynet: Spynet = None,
+    raft: Raft = None,
     i3d: I3d = None,
     settings: Settings = None,
     device: Device = "auto",
     first: Annotated[int | None, typer.Option(min=1, help="Frames of each clip; 96, 30 of smmnist.")] = None,
     crop: Annotated[Text, typer.Option(metavar="WxH", help="The middle of every frame.")] = None,
+    size: Annotated[Text, typer.Option(metavar="WxH", help="Scale to this size, after --crop.")] = None,
     jobs: Jobs = 1,
+    published: Published = None,
     ray: Annotated[Text, typer.Option(metavar="ADDRESS|local", help="A Ray cluster instead.")] = None,
     json: Json = False,
 ) -> None:
     """Compare codecs on a data set."""
     from gencodec.cli_compare import run_bench
 
-    paths = {"vgg": vgg, "inception": inception, "spynet": spynet, "i3d": i3d}
+    paths = {"vgg": vgg, "inception": inception, "spynet": spynet, "raft": raft, "i3d": i3d}
     run_bench(
         dataset,
         root,
@@ -65,6 +72,7 @@ def bench(  # noqa: PLR0913 - the options are the contract
         out,
         first=first,
         crop=parse_size(crop),
+        size=parse_size(size),
         ray=ray,
         points=points,
         metrics=metrics,
@@ -72,6 +80,7 @@ def bench(  # noqa: PLR0913 - the options are the contract
         settings=settings or [],
         device=device,
         jobs=jobs,
+        published=published,
         as_json=json,
     )
 
@@ -85,18 +94,20 @@ def compare(  # noqa: PLR0913 - the options are the contract
     vgg: Vgg = None,
     inception: Inception = None,
     spynet: Spynet = None,
+    raft: Raft = None,
     i3d: I3d = None,
     settings: Settings = None,
     device: Device = "auto",
     frames: Frames = None,
     size: Annotated[Text, typer.Option(metavar="WxH", help="Scale to this size first.")] = None,
     jobs: Jobs = 1,
+    published: Published = None,
     json: Json = False,
 ) -> None:
     """Compare codecs: a table, curves, BD-rates and a page to look at."""
     from gencodec.cli_compare import run
 
-    paths = {"vgg": vgg, "inception": inception, "spynet": spynet, "i3d": i3d}
+    paths = {"vgg": vgg, "inception": inception, "spynet": spynet, "raft": raft, "i3d": i3d}
     run(
         inputs,
         methods,
@@ -109,5 +120,6 @@ def compare(  # noqa: PLR0913 - the options are the contract
         frames=parse_frames(frames),
         size=parse_size(size),
         jobs=jobs,
+        published=published,
         as_json=json,
     )

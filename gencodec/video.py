@@ -1,7 +1,7 @@
 """Video in and out: anything that holds frames as uint8 RGB tensors (3, H, W), and such frames to files.
 
     path, file object ─► video_in.FileSource ──┐
-    folder of PNGs ────► png.PngSource ────────┼─► VideoReader: frames A..B, resized ─► frames
+    folder of pictures ► pictures.FolderSource┼─► VideoReader: frames A..B, resized ─► frames
     tensors ───────────► TensorSource ─────────┘
     frames ─► video_out.VideoWriter ─► .mp4 .mkv .y4m, folder of PNGs
 
@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .codec import UnreadableInput, VideoInfo
-from .png import PngSource
+from .pictures import FolderSource
 from .video_frame import MAX_SIDE, check_side
 from .video_in import FileSource
 from .video_out import VideoWriter, write_video
@@ -45,8 +45,8 @@ def open_video(
     """Open a path, a binary file object, a uint8 tensor (T, 3, H, W), or an iterable of such (3, H, W).
 
     `frames=(a, b)` reads frames a up to but not including b (None: the end), `size=(width, height)` resizes,
-    `fps` is the rate of tensors and PNG folders (25 if not given). Raises UnreadableInput for a source that
-    cannot be read, ValueError for a wrong argument.
+    `fps` is the rate of tensors and folders of pictures, PNGs or JPEGs (25 if not given). Raises
+    UnreadableInput for a source that cannot be read, ValueError for a wrong argument.
     """
     if fps is not None and fps <= 0:
         raise ValueError(f"{fps=} is not positive")
@@ -167,7 +167,7 @@ def _open_source(source: Source, fps: Fraction | None) -> _Source:
 def _open_path(path: Path, fps: Fraction | None) -> _Source:
     try:
         if path.is_dir():
-            return PngSource(path, fps or DEFAULT_FPS)
+            return FolderSource(path, fps or DEFAULT_FPS)
         if not path.exists():
             raise UnreadableInput(f"{path} does not exist: check the name")
         with path.open("rb"):
@@ -179,7 +179,7 @@ def _open_path(path: Path, fps: Fraction | None) -> _Source:
 
 def _without_fps(source: Any, fps: Fraction | None) -> Any:
     if fps is not None:
-        raise ValueError(f"{fps=} is for tensors and PNG folders: a video file states its own rate")
+        raise ValueError(f"{fps=} is for tensors and folders of pictures: a video file states its own rate")
     return source
 
 

@@ -20,7 +20,8 @@ MAX_SIDE = 16384  # pixels; width and height are u16 in a .gcv header
 
 _UNSPECIFIED = (2, 3)  # colour matrix codes of ITU-T H.273 that name none
 _FULL_RANGE = 2  # AVColorRange: 0 not given, 1 limited, 2 full
-_STILL_CODECS = ("png", "bmp", "tiff", "gif", "webp")  # pictures whose grey runs from 0 to the highest code
+# pictures whose grey runs from 0 to the highest code
+_STILL_CODECS = ("png", "mjpeg", "bmp", "tiff", "gif", "webp")
 _CENTRED_CODECS = ("mjpeg", "mpeg1video")  # chroma in the middle of its luma samples
 
 
@@ -56,7 +57,12 @@ def frame_to_rgb(frame: av.VideoFrame, *, codec: str, siting: Siting | None = No
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     """a, b, c, d of the display matrix: column p, row q is shown at column a p + c q, row b p + d q."""
-    data: Any = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        data: Any = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV 18 names no side data where one kind, EXIF for example, is unknown to it
+        turn = math.radians(frame.rotation)  # counterclockwise
+        a, b = round(math.cos(turn)), round(-math.sin(turn))
+        return a, b, -b, a
     if data is None:
         return 1, 0, 0, 1
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()

@@ -21,7 +21,7 @@ from torch import Tensor
 from . import y4m
 from .codec import VideoInfo
 from .colour import default_matrix, rgb_to_yuv
-from .png import encode_png
+from .pictures import encode_png
 
 Format = Literal["mp4", "mkv", "y4m", "png"]
 Target: TypeAlias = str | Path | BinaryIO

@@ -58,6 +58,14 @@ def test_a_grey_clip_does_not_cost_the_container(name: str, tmp_path: Path) -> N
     assert payload < (tmp_path / "a.mkv").stat().st_size - 400
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="only Linux has these calls")
+@pytest.mark.parametrize("name", ["x264", "x265", "svtav1", "vp9"])
+def test_encoding_leaves_the_process_s_priority_alone(name: str, tmp_path: Path) -> None:
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    ANCHORS[available(name)].encode(clip(), info_of(clip()), tmp_path / "a.mkv", 40)
+    assert (os.sched_getscheduler(0), os.sched_getparam(0)) == before  # SVT-AV1 as root: real-time
+
+
 @pytest.mark.parametrize(("name", "hold"), [("x265-hold2", 2), ("x265-hold3", 3)])
 def test_held_frames_are_shown_until_the_next(name: str, hold: int, tmp_path: Path) -> None:
     frames = clip(frames=7)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from gencodec.codec import CorruptStream, VideoInfo
 from gencodec.demo import SAMPLE
@@ -19,14 +26,15 @@ from gencodec.evaluation.decode_file import decode_elsewhere
 from gencodec.evaluation.measure import Point
 from gencodec.evaluation.points import choose_settings, common_range, plan, probe_settings
 from gencodec.evaluation.store import Store, locked
+from gencodec.video import open_video
 
 FAST = {"x264": [45, 35, 25], "x265": [42, 33, 24]}
 METRICS = ["psnr", "lpips_alex", "flicker", "dists"]
 
 
-def run(out: Path, **options: object) -> Comparison:
+def run(out: Path, methods: Sequence[str] = ("x265", "x264"), **options: object) -> Comparison:
     arguments = {"settings": FAST, "metrics": METRICS, "frames": (0, 3), "size": (96, 64)} | options
-    return compare(SAMPLE, ["x265", "x264"], out, **arguments)  # type: ignore[arg-type]
+    return compare(SAMPLE, methods, out, **arguments)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -195,4 +203,73 @@ def test_a_report_of_no_results_says_so(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "measure", fail)
     found = run(tmp_path / "out")
     assert found.rows == []
-    assert "Nothing was measured." in (tmp_path / "out" / "report.html").read_text()
+    assert len(found.failures) == 6
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Nothing was measured." in page
+    assert "x264 45 on sample: all broken" in page
+    assert page.endswith("</html>")
+    assert viewer_data(tmp_path / "out") == {}
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["means"] == []
+
+
+def viewer_data(out: Path) -> dict[str, Any]:
+    """What the viewer of a report is given."""
+    page = (out / "report.html").read_text()
+    return json.loads(page.split('id="data">')[1].split("</script>")[0])
+
+
+def test_one_folder_keeps_the_sources_of_two_selections_apart(tmp_path: Path) -> None:
+    means, names = [], []
+    for frames in ((0, 3), (40, 43)):
+        found = run(tmp_path, methods=["x264"], settings={"x264": [40]}, metrics=["psnr"], frames=frames)
+        source = io.BytesIO(base64.b64decode(viewer_data(tmp_path)["sample"]["source"]))
+        means.append([frame.float().mean((1, 2)) for frame in open_video(source)])
+        with open_video(SAMPLE, frames=frames, size=(96, 64)) as expected:
+            true = [frame.float().mean((1, 2)) for frame in expected]
+        assert torch.allclose(torch.stack(means[-1]), torch.stack(true), atol=2.0)
+        names.append(found.rows[0]["source"])
+    assert not torch.allclose(torch.stack(means[0]), torch.stack(means[1]), atol=4.0)
+    assert {path.name for path in (tmp_path / "decoded").glob("source-*")} == {
+        f"source-{n}.mp4" for n in names
+    }
+
+
+def test_rows_of_older_versions_show_no_source(finished: tuple[Path, Comparison], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished[0], out)
+    rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    source = out / "decoded" / f"source-{rows[0]['source']}.mp4"
+    source.rename(source.with_name("source-sample.mp4"))
+    for row in rows:
+        del row["source"]
+    (out / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert len(run(out).rows) == 6
+    assert viewer_data(out)["sample"]["source"] == ""
+    assert len(viewer_data(out)["sample"]["streams"]) == 6
+
+
+def test_published_curves_change_no_number(finished: tuple[Path, Comparison], tmp_path: Path) -> None:
+    out, file = tmp_path / "out", tmp_path / "papers.json"
+    shutil.copytree(finished[0], out)
+    file.write_text(
+        json.dumps({"UVG/PSNR": {"Other": [[0.5, 30.0], [1.0, 35.0]]}, "B/DISTS": {"No": [[1, 0.1]]}})
+    )
+    found = run(out, published=f"{file}:UVG")
+    assert found.table.means == finished[1].table.means
+    before, after = (json.loads((folder / "results.json").read_text()) for folder in (finished[0], out))
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert after.pop("published") == {"file": "papers.json", "set": "UVG", "sha256": sha256}
+    assert before.pop("published") is None
+    assert after == before
+    for name in ("report.html", "curves.svg"):
+        plain, drawn = ((folder / name).read_text() for folder in (finished[0], out))
+        assert "Other (published, other harness): 0.5000 bpp" in drawn
+        assert drawn.count("stroke-dasharray") > plain.count("stroke-dasharray") == 0
+    assert (out / "table.csv").read_text() == (finished[0] / "table.csv").read_text()
+    heading = "<h1>{}</h1>".format(
+        (finished[0] / "report.html").read_text().split("<h1>")[1].split("</h1>")[0]
+    )
+    assert heading in (out / "report.html").read_text()
+    with pytest.raises(ValueError, match="there are B, UVG"):
+        run(tmp_path / "never", published=f"{file}:MCL-JCV")
+    assert not (tmp_path / "never").exists()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import json
 import os
+import pickle
 import signal
 import struct
 from fractions import Fraction
@@ -12,19 +15,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_video import jpeg_of
+from typer.testing import CliRunner
 
+from gencodec.cli import app
 from gencodec.codec import UnreadableInput
 from gencodec.colour import rgb_to_yuv
 from gencodec.demo import SAMPLE
-from gencodec.evaluation import workers
+from gencodec.evaluation import cityscapes, workers
 from gencodec.evaluation.clips import Clip, Selection
 from gencodec.evaluation.compare import compare_clips
 from gencodec.evaluation.datasets import DATASETS, Found, RawFormat, RawFrames, find
 from gencodec.evaluation.moving_mnist import DIGIT, LAST, _Mover, load_digits, moving_digits
 from gencodec.evaluation.ray_jobs import carry_out_on_ray
 from gencodec.evaluation.workers import Order, carry_out_all
+from gencodec.pictures import encode_png
+from gencodec.video import resize
 
 RAW = RawFormat(17, 9, Fraction(24))
+WHOLE_SPLIT = dict(cityscapes.SNIPPETS)  # before a test replaces them
 
 
 def write_yuv(path: Path, frames: list[torch.Tensor]) -> None:
@@ -89,6 +98,141 @@ def test_a_clip_can_be_cropped_scaled_and_cut(tmp_path: Path) -> None:
         assert torch.equal(next(iter(video)), whole[:, 2:7, 4:12])
     with pytest.raises(ValueError, match="smaller than the crop"):
         Clip.open(Found("a", tmp_path / "a.yuv", RAW), Selection(crop=(18, 5)))
+
+
+def test_a_clip_is_cropped_before_it_is_scaled(tmp_path: Path) -> None:
+    write_yuv(tmp_path / "a.yuv", ramps(3))
+    clip = Clip.open(Found("a", tmp_path / "a.yuv", RAW), Selection(frames=(1, 3), size=(4, 3), crop=(9, 9)))
+    assert (clip.info.width, clip.info.height, clip.info.num_frames, clip.info.fps) == (4, 3, 2, 24)
+    square = RawFrames(tmp_path / "a.yuv", RAW)[1][:, :, 4:13]
+    with clip.video() as video:
+        assert torch.equal(next(iter(video)), resize(square.contiguous(), (4, 3)))
+
+
+# ---- DAVIS: JPEGs, and masks of the same names -------------------------------------------------------------
+
+DAVIS = [entry.name for entry in DATASETS["davis"].entries]
+
+
+def write_davis(root: Path) -> None:
+    """Two frames a clip at 480p, one at 1080p, and masks at 480p."""
+    for name in DAVIS:
+        for part in ("Annotations/480p", "JPEGImages/1080p", "JPEGImages/480p"):
+            (root / part / name).mkdir(parents=True)
+        mask = torch.full((3, 16, 24), 255, dtype=torch.uint8)
+        (root / "Annotations/480p" / name / "00000.png").write_bytes(encode_png(mask))
+        (root / "JPEGImages/1080p" / name / "00000.jpg").write_bytes(jpeg_of(mask))
+        for level in (60, 90):
+            frame = torch.full((3, 16, 24), level, dtype=torch.uint8)
+            (root / "JPEGImages/480p" / name / f"{level:05d}.jpg").write_bytes(jpeg_of(frame))
+
+
+def test_davis_is_read_as_distributed(tmp_path: Path) -> None:
+    write_davis(tmp_path / "DAVIS")
+    pictures = tmp_path / "DAVIS" / "JPEGImages"
+    for root in (tmp_path, tmp_path / "DAVIS", pictures, pictures / "480p"):
+        found = find("davis", root)
+        assert [clip.name for clip in found] == DAVIS
+        assert [clip.path for clip in found] == [pictures / "480p" / name for name in DAVIS]
+    clip = Clip.open(found[3], Selection())
+    assert (clip.info.num_frames, clip.info.fps) == (2, 24)
+    with clip.video() as video:
+        means = [float(frame.float().mean()) for frame in video]
+    assert means == pytest.approx([60, 90], abs=2)
+
+
+def test_masks_of_davis_are_never_clips(tmp_path: Path) -> None:
+    write_davis(tmp_path)
+    for name in DAVIS[1:]:
+        for path in (tmp_path / "JPEGImages/480p" / name).iterdir():
+            path.unlink()
+    absent = ", ".join(DAVIS[1:])
+    with pytest.raises(UnreadableInput, match=rf"lacks 19 clips of davis: {absent}$"):
+        find("davis", tmp_path)
+    for root in (tmp_path / "Annotations", tmp_path / "Annotations/480p", tmp_path / "JPEGImages/1080p"):
+        with pytest.raises(UnreadableInput, match="lacks 20 clips of davis"):
+            find("davis", root)
+
+
+# ---- Cityscapes --------------------------------------------------------------------------------------------
+
+STARTS = {"frankfurt": ((0, 275), (1, 305), (1, 9990)), "lindau": ((0, 0),)}  # sequence, first frame
+
+
+@pytest.fixture
+def val(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Four snippets in the data set's own folders; every picture is another."""
+    monkeypatch.setattr(cityscapes, "SNIPPETS", {city: len(starts) for city, starts in STARTS.items()})
+    for city, starts in STARTS.items():
+        folder = tmp_path / "leftImg8bit_sequence" / "val" / city
+        folder.mkdir(parents=True)
+        for number, (sequence, first) in enumerate(starts):
+            for k in range(30):
+                file = folder / f"{city}_{sequence:06d}_{first + k:06d}_leftImg8bit.png"
+                file.write_bytes(encode_png(street(number, k)))
+    return tmp_path / "leftImg8bit_sequence" / "val"
+
+
+def street(snippet: int, k: int) -> torch.Tensor:
+    """Frame `k` of a snippet, 64x32."""
+    x = torch.arange(64).repeat(32, 1)
+    return torch.stack([x * 3 + k, x + 40 * snippet, 255 - x * 2 - k]).to(torch.uint8)
+
+
+def test_cityscapes_is_cut_into_snippets(val: Path) -> None:
+    names = ["frankfurt_000000_000275", "frankfurt_000001_000305", "frankfurt_000001_009990"]
+    for root in (val.parents[1], val.parent, val):
+        found = find("cityscapes", root)
+        assert [clip.name for clip in found] == [*names, "lindau_000000_000000"]
+    clip = pickle.loads(pickle.dumps(Clip.open(found[2])))
+    assert (clip.info.width, clip.info.height, clip.info.num_frames, clip.info.fps) == (64, 32, 30, 17)
+    with clip.video() as video:
+        for k, frame in enumerate(video):
+            assert torch.equal(frame, street(2, k))
+    with Clip.open(found[1], Selection(frames=(28, 96))).video() as video:
+        assert torch.equal(torch.stack(list(video)), torch.stack([street(1, 28), street(1, 29)]))
+
+
+def test_a_snippet_has_the_digest_of_its_files_and_names(val: Path) -> None:
+    expected = hashlib.sha256()
+    for k in range(30):
+        path = val / "frankfurt" / f"frankfurt_000000_{275 + k:06d}_leftImg8bit.png"
+        expected.update(path.name.encode() + path.read_bytes())
+    before = [Clip.open(found).sha256 for found in find("cityscapes", val)]
+    assert before[0] == expected.hexdigest()
+    assert len(set(before)) == 4
+    path.write_bytes(encode_png(street(0, 3)))
+    after = [Clip.open(found).sha256 for found in find("cityscapes", val)]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [False, True, True, True]
+
+
+def test_an_incomplete_city_is_refused(val: Path) -> None:
+    assert sum(WHOLE_SPLIT.values()) == 500
+    middle = val / "frankfurt" / "frankfurt_000001_000315_leftImg8bit.png"
+    data = middle.read_bytes()
+    middle.unlink()
+    with pytest.raises(UnreadableInput, match=r"frankfurt 2 of 3, lindau 1 of 1$"):
+        find("cityscapes", val)
+    middle.write_bytes(data)
+    (val / "lindau").rename(val / "ulm")
+    with pytest.raises(UnreadableInput, match=r"frankfurt 3 of 3, lindau 0 of 1$"):
+        find("cityscapes", val)
+    with pytest.raises(ValueError, match="--root"):
+        find("cityscapes")
+
+
+def test_bench_measures_cityscapes_cropped_and_scaled(
+    val: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cityscapes, "SNIPPETS", {"lindau": 1})
+    words = f"bench --dataset cityscapes --root {val} --crop 32x32 --size 16x16 --first 2"
+    words += f" --methods x264 --settings x264=30 --metrics psnr --out {tmp_path / 'out'}"
+    done = CliRunner().invoke(app, words.split())
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    found = [[row[name] for name in ("clip", "width", "height", "frames", "fps")] for row in rows]
+    assert found == [["lindau_000000_000000", 16, 16, 2, "17"]]
+    assert rows[0]["metrics"]["psnr"] > 20
 
 
 def test_moving_digits_keep_the_rules() -> None:

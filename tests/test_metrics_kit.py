@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gencodec.codec import WeightsMissing
 from gencodec.metrics import fid as fid_module
+from gencodec.metrics.backbone import BACKBONES, LastTwo
 from gencodec.metrics.fid import PatchFeatures, fid, kid, load_inception, patches_of
 from gencodec.metrics.fvd import ClipFeatures, fvd, i3d_distance
 from gencodec.metrics.ms_ssim import ms_ssim
@@ -157,7 +158,7 @@ class Still(nn.Module):
 def test_warping_error_of_a_still_clip_is_the_decoder_s_flicker() -> None:
     frame = smooth(32, 32) // 2
     brighter = frame + 10
-    motion = motion_of(Still(), (frame, frame))  # type: ignore[arg-type]
+    motion = motion_of(Still(), (frame, frame))
     found = warping_error(motion, (frame, frame), (frame, brighter))
     assert found.source.item() == pytest.approx(0, abs=1e-9)
     assert found.decoded.item() == pytest.approx(1000 * (10 / 255) ** 2, rel=1e-4)
@@ -204,6 +205,65 @@ def test_what_is_known_of_a_source_changes_no_score(monkeypatch: pytest.MonkeyPa
     assert sum(passes) == 3 * (4 + 4) + 4  # the second decoding of "a" needs no source
 
 
+@pytest.fixture(scope="module")
+def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """VGG16 and LPIPS' heads in the real layout, random."""
+    generator, before = torch.Generator().manual_seed(0), 3
+    tensors: dict[str, Tensor] = {}
+    for k, (stage, width) in enumerate(zip(BACKBONES["vgg"], (64, 128, 256, 512, 512), strict=True)):
+        for i in stage.convs:
+            weight = torch.randn(width, before, 3, 3, generator=generator) * (2 / (9 * before)) ** 0.5
+            tensors |= {f"features.{i}.weight": weight, f"features.{i}.bias": torch.zeros(width)}
+            before = width
+        tensors[f"lin{k}.model.1.weight"] = torch.rand(1, width, 1, 1, generator=generator)
+    path = tmp_path_factory.mktemp("vgg") / "vgg.safetensors"
+    save_file(tensors, path)
+    return path
+
+
+def test_lpips_vgg_and_dists_share_a_first_stage_and_no_number_changes(vgg_file: Path) -> None:
+    source = torch.cat([smooth(64, 72, seed) for seed in range(6)])  # of which 0 and 5 are taken
+
+    def scores(*names: str) -> list[dict[str, dict[int, float]]]:
+        """Of two decodings; in each, the first stage sees every picture once, and the source only once."""
+        suite, found, seen = Suite.load(names, {"vgg": vgg_file}), [], []
+        for conv in {net.backbone.convs["0"] for net in suite.networks.values()}:
+            conv.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+        for factor, pictures in ((0.9, 2 + 2), (0.7, 2)):
+            clip = suite.clip("a")
+            clip.add(source, (source.float() * factor).byte())
+            found.append(clip.per_frame)
+            assert sum(seen) == pictures
+            seen.clear()
+        return found
+
+    together = scores("lpips_vgg", "dists")
+    for name in ("lpips_vgg", "dists"):
+        for shared, alone in zip(together, scores(name), strict=True):
+            assert shared[name].keys() == alone[name].keys() == {0, 5}
+            assert shared[name] == pytest.approx(alone[name], abs=1e-6)
+
+
+def test_the_last_two_are_kept_within_limits_and_without_gradients() -> None:
+    x, seen = [torch.full((4,), float(i)) for i in range(3)], []
+
+    def double(x: Tensor) -> Tensor:
+        seen.append(int(x[0]))
+        return 2 * x
+
+    def runs(kept: LastTwo, order: str) -> str:
+        seen.clear()
+        for i in order:
+            assert torch.equal(kept(double, x[int(i)].clone()), 2 * x[int(i)])
+        return "".join(map(str, seen))
+
+    with torch.no_grad():
+        assert runs(LastTwo(), "0101221100") == "0120"
+        assert runs(LastTwo(limit=64), "0101") == "01"  # 16 bytes of each of two inputs and outputs
+        assert runs(LastTwo(limit=63), "0011") == "0011"
+    assert runs(LastTwo(), "00") == "00"
+
+
 def test_recall_forgets_other_sources_and_keeps_to_its_limit() -> None:
     recall = Recall(limit=100)
     counts: list[str] = []
@@ -244,7 +304,7 @@ def test_batches_shrink_with_the_frame() -> None:
     assert frames_at_once(256, 448) == 8
     assert frames_at_once(1080, 1920) == 1
     assert fid_module.PATCH == 256
-    assert {m.needs for m in METRICS.values()} == {"", "vgg", "spynet", "inception", "i3d"}
+    assert {m.needs for m in METRICS.values()} == {"", "vgg", "spynet", "raft", "inception", "i3d"}
 
 
 def i3d_tensors() -> dict[str, Tensor]:

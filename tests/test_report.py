@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -12,6 +13,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import report  # noqa: E402
+from rd_video import by_clip  # noqa: E402
+
+from gencodec.evaluation.tables import Table  # noqa: E402
 
 POINT = {"setting": 3, "bpp": 0.1, "lpips_alex": 0.2, "lpips_vgg": 0.3, "dists": 0.1, "psnr": 25.0}
 RATE = {"percent": -51.24, "overlap_percent": 71.6, "by_clip": {"a": -50.0, "b": None}}
@@ -23,6 +27,27 @@ RD = {
     "clips": {"a": "", "b": ""},
     "curves": {"intra": [POINT, {**POINT, "setting": 63, "bpp": 0.7}], "x265": [POINT]},
     "bd_rate_percent": dict.fromkeys(report.METRICS, RATE),
+}
+ROWS = [
+    {"clip": clip, "clip_sha256": clip, "codec": codec, "setting": setting, "bpp": bpp, "payload_bpp": bpp}
+    | {"metrics": {"lpips_alex": 0.6 - 0.1 * setting}, "frames": 2, "encode_seconds": 1, "decode_seconds": 1}
+    for clip in ("a", "b")
+    for codec, factor in (("x265", 1), ("new", 0.5))
+    for setting, bpp in ((1, 0.02 * factor), (2, 0.05 * factor), (3, 0.1 * factor))
+]
+TABLE = Table.of(ROWS, ["lpips_alex"], Path())
+VIDEO = {k: RD[k] for k in ("commit", "command", "machine", "versions", "clips")} | {
+    "identities": {"x265": "libx265", "new": "new 1"},
+    "metrics": ["lpips_alex"],
+    "means": TABLE.means,
+    "bd_rate": {"x265": TABLE.bd_rates("x265")},
+    "bd_rate_by_clip": {"x265": by_clip(TABLE, "x265")},
+    "points": ROWS,
+}
+METRICS_COST = VIDEO | {
+    "size": [448, 256],
+    "threads": 2,
+    "seconds_per_1000_frames": {"lpips_alex": {"first": 140.0, "further": 87.04}},
 }
 EXACT = {
     "commit": "0123456789abcdef",
@@ -55,15 +80,28 @@ def test_pages_hold_the_numbers_and_nothing_else_changes(root: Path) -> None:
     assert "| LPIPS-Alex | -51.2 % | 72 % |" in readme
     assert "0.100 to 0.700 bpp" in readme
     assert "old" not in readme
-    details = (root / "docs" / "results.md").read_text()
+    details = (root / "docs" / "benchmarks.md").read_text()
     assert "| b | none |" in details
     assert "| default | 8 of 8 | 1.23 |" in details
     assert "commit 012345678;" in details
 
 
+def test_whole_clips_have_tables_and_a_picture(root: Path) -> None:
+    (root / "benchmarks" / "results" / "rd-video.json").write_text(json.dumps(VIDEO))
+    (root / "benchmarks" / "results" / "speed-metrics.json").write_text(json.dumps(METRICS_COST))
+    report.main(["--root", str(root)])
+    assert "| `new` | -50.0 % |" in (root / "README.md").read_text()
+    details = (root / "docs" / "benchmarks.md").read_text()
+    assert "| b | -50.0 % |" in details
+    assert "| new | 2 | 0.0250 | 0.4000 |" in details
+    assert "| LPIPS-Alex | 140.0 | 87.0 |" in details
+    drawn = ElementTree.fromstring((root / "docs" / "images" / "rd-video.svg").read_text())
+    assert len(drawn.findall(".//{http://www.w3.org/2000/svg}circle")) == 6
+
+
 def test_check_notices_pages_that_are_out_of_date(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main(["--root", str(root), "--check"]) == 1
-    assert "results.md is out of date" in capsys.readouterr().out
+    assert "benchmarks.md is out of date" in capsys.readouterr().out
     report.main(["--root", str(root)])
     assert report.main(["--root", str(root), "--check"]) == 0
     (root / "benchmarks" / "results" / "exact-cuda.json").unlink()

@@ -2,7 +2,9 @@
 
 import io
 import os
+import struct
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -502,6 +504,51 @@ def test_other_kinds_of_png(tmp_path, pixel_format):
     assert np.abs(read(tmp_path)[0].numpy().astype(int) - rgb).max() == 0
 
 
+def jpeg_of(rgb, pixel_format="yuvj444p"):
+    """A JPEG file of uint8 RGB (3, H, W), as good as the encoder makes it."""
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb.permute(1, 2, 0).numpy()), format="rgb24")
+    frame = frame.reformat(format=pixel_format, dst_colorspace="ITU601", dst_color_range="JPEG")
+    encoder = av.CodecContext.create("mjpeg", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, pixel_format
+    encoder.time_base, encoder.options = Fraction(1, 25), {"qmin": "1", "qmax": "1"}
+    frame.pts = 0
+    return b"".join(map(bytes, [*encoder.encode(frame), *encoder.encode(None)]))
+
+
+def with_thumbnail(jpeg, thumbnail):
+    """With another JPEG in a segment before the picture, as cameras write them."""
+    return jpeg[:2] + b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + jpeg[2:]
+
+
+@pytest.mark.parametrize("pixel_format", ["yuvj444p", "yuvj422p", "yuvj420p"])
+def test_jpeg_folder(tmp_path, pixel_format):
+    video = gradient(width=40, height=30, num_frames=12)  # its blue tells the frames apart
+    small = jpeg_of(gradient(width=16, height=8, num_frames=1)[0])
+    for index, frame in enumerate(video):
+        data = jpeg_of(frame, pixel_format)
+        (tmp_path / f"{index}.JPG").write_bytes(with_thumbnail(data, small) if index % 2 else data)
+    (tmp_path / "notes.txt").write_text("not a frame")
+    with open_video(tmp_path, fps=24, frames=(1, 11)) as reader:
+        assert reader.info == VideoInfo(40, 30, Fraction(24), 10)
+        difference = torch.stack(list(reader)).int() - video[1:11].int()  # 2.JPG comes before 10.JPG
+    assert difference.abs().max() <= 8
+    assert difference.float().mean(dim=(0, 2, 3)).abs().max() < 1
+
+
+def test_grey_and_progressive_jpegs(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    levels = np.arange(0, 256, 5, dtype=np.uint8).repeat(8)[None].repeat(16, 0)  # flat blocks: coded well
+    image.fromarray(levels).save(tmp_path / "0.jpeg", quality=100)
+    image.fromarray(levels).convert("RGB").save(tmp_path / "1.jpeg", quality=100, progressive=True)
+    assert np.abs(read(tmp_path).numpy().astype(int) - levels).max() <= 1
+
+
+def test_pictures_of_two_kinds_are_refused(tmp_path):
+    write_video(tmp_path / "out", gradient(num_frames=2), INFO)
+    (tmp_path / "out" / "000002.jpg").write_bytes(jpeg_of(gradient()[2]))
+    unreadable(tmp_path / "out", r"holds \.jpg and \.png files: keep one kind")
+
+
 # in: what cannot be read
 
 
@@ -519,7 +566,7 @@ def test_files_that_are_no_video(tmp_path):
     unreadable(tmp_path / "sound.wav", "no video stream")
     unreadable(tmp_path / "nothing.mp4", "does not exist")
     unreadable("http://localhost/video.mp4", "does not exist")
-    unreadable(tmp_path / "empty", "no .png files")
+    unreadable(tmp_path / "empty", "no .png or .jpg files")
     unreadable(io.BytesIO(b"xyz"), "the input is no video")
     unreadable([], "no frames")
 
@@ -581,6 +628,23 @@ def test_bad_pictures(tmp_path):
     unreadable(tmp_path / "out", "is not a PNG picture")
     last.write_bytes(whole[:16] + (99).to_bytes(4, "big") + whole[20:])
     unreadable(tmp_path / "out", "is not 64x48")
+
+
+def test_bad_jpegs(tmp_path):
+    for index, frame in enumerate(gradient(num_frames=3)):
+        (tmp_path / f"{index}.jpg").write_bytes(jpeg_of(frame))
+    last = tmp_path / "2.jpg"
+    whole = last.read_bytes()
+    small = jpeg_of(gradient(width=16, height=8)[0])
+    short = whole[: len(whole) * 3 // 4]
+    for data in (short, short + whole[-2:], whole[:-2], with_thumbnail(whole, small)[:-2]):
+        last.write_bytes(data)
+        unreadable(tmp_path, r"2\.jpg cannot be decoded as a JPEG picture")
+    for data in (b"GIF89a", b"", whole[:40]):
+        last.write_bytes(data)
+        unreadable(tmp_path, r"2\.jpg is not a JPEG picture")
+    last.write_bytes(small)
+    unreadable(tmp_path, "is not 64x48")
 
 
 def test_too_wide(tmp_path):
@@ -701,3 +765,29 @@ def test_folders_that_exist(tmp_path):
     with pytest.raises(ValueError, match=r"holds \.png files already"):
         write_video(target, gradient(num_frames=2), INFO)
     assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size"), [(1, (24, 16)), (6, (16, 24)), (3, (24, 16)), (8, (16, 24))]
+)
+def test_a_photograph_with_exif_is_turned_as_it_says(
+    tmp_path: Path, orientation: int, size: tuple[int, int]
+) -> None:
+    picture = np.zeros((16, 24, 3), np.uint8)
+    picture[:8, :8] = 255  # top left
+    encoder = av.CodecContext.create("mjpeg", "w")
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = 24, 16, "yuvj444p", Fraction(1, 25)
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuvj444p")
+    jpeg = b"".join(bytes(p) for p in [*encoder.encode(frame), *encoder.encode(None)])
+    entry = struct.pack("<HHII", 0x112, 3, 1, orientation)  # EXIF 2.3: the one tag Orientation
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    (tmp_path / "a.jpg").write_bytes(jpeg[:2] + segment + jpeg[2:])
+    with open_video(tmp_path / "a.jpg") as video:
+        shown = next(iter(video))
+    assert (shown.shape[2], shown.shape[1]) == size
+    bright = (shown[0] > 128).nonzero().float().mean(0) / torch.tensor(shown.shape[1:]) > 0.5
+    assert (
+        bright.tolist()
+        == {1: [False, False], 6: [False, True], 3: [True, True], 8: [True, False]}[orientation]
+    )

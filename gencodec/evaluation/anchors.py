@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -64,7 +65,11 @@ class Anchor:
             raise ValueError(f"{self.name}: crf is {min(self.crfs)}..{max(self.crfs)}, got {crf}")
         coded = replace(info, fps=info.fps / self.hold) if self.hold > 1 else info
         kept = islice(frames, 0, None, self.hold)
-        with replacing(target) as file, av.open(file, "w", format="matroska") as container:
+        with (
+            same_priority(),
+            replacing(target) as file,
+            av.open(file, "w", format="matroska") as container,
+        ):
             writer = _Writer(self, container, coded, crf)
             for frame in kept:
                 writer.write(frame)
@@ -79,6 +84,23 @@ class Anchor:
                 times = self.hold if info.num_frames is None else min(self.hold, info.num_frames - first)
                 for _ in range(times):
                     yield shown
+
+
+@contextmanager
+def same_priority() -> Iterator[None]:
+    """Leave this thread's scheduling as it was.
+
+    SVT-AV1 takes real-time priority for the thread that runs it where it may (as root) and keeps it; from
+    then on that process and its children starve all others.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, priority)
 
 
 class _Writer:

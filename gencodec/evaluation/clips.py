@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,13 +11,16 @@ from pathlib import Path
 from torch import Tensor
 
 from gencodec.codec import UnreadableInput, VideoInfo
-from gencodec.evaluation.datasets import Found, RawFormat, RawFrames
+from gencodec.evaluation.datasets import Found
 from gencodec.video import VideoReader, open_video
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What is taken of a clip: frames A..B, scaled to `size`, or the middle `crop`; (width, height) each."""
+    """What is taken of a clip: frames A..B, of those the middle `crop`, that scaled to `size`.
+
+    (width, height) each; the fields' order is part of a point's key.
+    """
 
     frames: tuple[int, int | None] | None = None
     size: tuple[int, int] | None = None
@@ -28,36 +31,43 @@ class Selection:
 class Clip:
     """A source of the comparison."""
 
-    name: str
-    path: Path
+    found: Found
     info: VideoInfo
     sha256: str
     selection: Selection = Selection()
-    raw: RawFormat | None = None
 
     @classmethod
     def open(cls, found: Found, selection: Selection | None = None) -> Clip:
         """Look at a clip and count its frames. Raises UnreadableInput."""
         blank = VideoInfo(1, 1, Fraction(1), None)
-        clip = cls(found.name, found.path, blank, "", selection or Selection(), found.raw)
+        clip = cls(found, blank, "", selection or Selection())
         with clip.video() as video:
             count = sum(1 for _ in video)
             info = replace(video.info, num_frames=count)
         if not count:
             raise UnreadableInput(f"{found.path} has no frames")
-        return replace(clip, info=info, sha256=digest_of(found.path))
+        return replace(clip, info=info, sha256=digest_of(found.path, found.files))
+
+    @property
+    def name(self) -> str:
+        """As the results call it."""
+        return self.found.name
+
+    @property
+    def path(self) -> Path:
+        """Its file or folder."""
+        return self.found.path
 
     def video(self) -> VideoReader:
         """Its frames."""
-        chosen = self.selection
-        source = RawFrames(self.path, self.raw) if self.raw else self.path
-        fps = self.raw.fps if self.raw else None
-        video = open_video(source, frames=chosen.frames, size=chosen.size, fps=fps)
+        chosen, found = self.selection, self.found
         if chosen.crop is None:
-            return video
-        with video:
+            fps = found.raw.fps if found.raw else found.fps
+            return open_video(found.source(), frames=chosen.frames, size=chosen.size, fps=fps)
+        whole = replace(self, selection=replace(chosen, crop=None, size=None))
+        with whole.video() as video:
             fps = video.info.fps
-        return open_video(Cropped(replace(self, selection=replace(chosen, crop=None)), chosen.crop), fps=fps)
+        return open_video(Cropped(whole, chosen.crop), size=chosen.size, fps=fps)
 
     @property
     def pixels(self) -> int:
@@ -81,11 +91,12 @@ class Cropped:
                 yield frame[:, top : top + height, left : left + width].contiguous()
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file, or of all files of a folder with their names."""
+def digest_of(path: Path, files: Sequence[Path] = ()) -> str:
+    """SHA-256 of a file, or of `files`, or else of all files of a folder, with their names."""
     digest = hashlib.sha256()
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        if path.is_dir():
+    is_one = not files and not path.is_dir()
+    for file in [path] if is_one else files or sorted(path.iterdir()):
+        if not is_one:
             digest.update(file.name.encode())
         with open(file, "rb") as opened:
             while block := opened.read(1 << 20):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,12 +18,14 @@ from gencodec.evaluation.contestants import Contestant, contestant
 from gencodec.evaluation.datasets import Found, find
 from gencodec.evaluation.measure import Point
 from gencodec.evaluation.outputs import provenance, write_results
+from gencodec.evaluation.published import Published
 from gencodec.evaluation.store import Row, Store, locked
 from gencodec.evaluation.tables import Table
 from gencodec.evaluation.workers import CarryOut, Order, carry_out_all, order_of
 from gencodec.metrics.suite import DEFAULT_METRICS, Suite
 
 OnPoint = Callable[[int, int], None]  # points done, points in all
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a full disk, a quota and a limit answer
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class Comparison:
     missing: dict[str, str]  # metric -> why there is no column
     failures: list[dict[str, str]]  # clip, codec, setting, error
     table: Table
+    published: Published | None = None  # drawn, and no more
 
 
 def compare(  # noqa: PLR0913 - one argument for each thing that one may say
@@ -59,13 +65,15 @@ def compare(  # noqa: PLR0913 - one argument for each thing that one may say
     size: tuple[int, int] | None = None,
     device: str = "auto",
     jobs: int = 1,
+    published: str | None = None,
     on_point: OnPoint | None = None,
 ) -> Comparison:
     """Compare codecs on clips; files and results go to the folder `out`, where a killed run goes on.
 
     `methods` are registered methods and anchors (x264, x265, x265-hold2, x265-hold3, svtav1, vp9). `weights`
-    gives files for metrics: vgg, inception, spynet, i3d. Every codec codes every clip at the same `points`
-    settings, in `jobs` processes. A point that fails is reported and the rest goes on. Raises ValueError,
+    gives files for metrics: vgg, inception, spynet, raft, i3d. Every codec codes every clip at the same
+    `points` settings, in `jobs` processes. A point that fails is reported and the rest goes on. `published`
+    is FILE.json:SET, curves of papers to draw dashed (docs/evaluation.md). Raises ValueError,
     UnreadableInput, WeightsMissing, OSError.
     """
     paths = [Path(p) for p in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
@@ -80,6 +88,7 @@ def compare(  # noqa: PLR0913 - one argument for each thing that one may say
         settings=settings,
         device=device,
         jobs=jobs,
+        published=published,
         on_point=on_point,
     )
 
@@ -96,6 +105,7 @@ def compare_clips(  # noqa: PLR0913 - see compare
     settings: Mapping[str, Sequence[int]] | None = None,
     device: str = "auto",
     jobs: int = 1,
+    published: str | None = None,
     carry_out: CarryOut | None = None,
     on_point: OnPoint | None = None,
 ) -> Comparison:
@@ -104,16 +114,32 @@ def compare_clips(  # noqa: PLR0913 - see compare
         raise ValueError("compare needs at least one input, one method, one point and one job")
     if len({clip.name for clip in found}) < len(found):
         raise ValueError("two clips have the same name: rename one, for results are listed by name")
+    others = Published.read(published) if published else None
     contestants = [contestant(name, device=device) for name in dict.fromkeys(methods)]
     suite = Suite.load(metrics, weights)
     clips = [Clip.open(one, selection) for one in found]
     plan = Plan(clips, contestants, points, suite, settings or {}, device)
     work = carry_out or partial(carry_out_all, jobs=jobs)
-    with locked(Path(out)):
+    with locked(Path(out)), _told_of_full_disks(Path(out)):
         run = _Run(plan, Store(Path(out)), on_point or (lambda *_: None))
-        comparison = run.all_points(work, weights or {})
+        comparison = replace(run.all_points(work, weights or {}), published=others)
         write_results(comparison, provenance())
     return comparison
+
+
+@contextmanager
+def _told_of_full_disks(folder: Path) -> Iterator[None]:
+    """Say what to do where the disk is full; a line of results that did not fit is taken away."""
+    try:
+        yield
+    except OSError as error:
+        with suppress(OSError):
+            Store(folder)
+        if error.errno not in FULL:
+            raise
+        why = f"cannot write to {folder}: {os.strerror(error.errno)}; "
+        advice = "make room there and give the same command again: finished points are kept"
+        raise OSError(error.errno, why + advice) from error
 
 
 class _Run:

@@ -1,13 +1,14 @@
 """Data sets that the field measures on: what their clips are called, how to find and read them in a folder.
 
 None can be shipped; a local folder is given. A clip is found by its name, as raw .yuv (8-bit 4:2:0, BT.709,
-limited range), as a video, or as a folder of PNGs. Sources of the facts: the UVG page (ultravideo.fi),
-JCTVC-L1100 for class B, the MCL-JCV page, the DAVIS-2016 validation list.
+limited range), as a video, or as a folder of PNGs or JPEGs; for Cityscapes see cityscapes.py. Sources of the
+facts: the UVG page (ultravideo.fi), JCTVC-L1100 for class B, the MCL-JCV page, DAVIS-2016's validation list.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,9 +20,14 @@ from torch import Tensor
 
 from gencodec.codec import UnreadableInput
 from gencodec.colour import yuv_to_rgb
+from gencodec.evaluation import cityscapes
+from gencodec.pictures import SUFFIXES, Pictures
 
 FIRST_FRAMES = 96  # of each clip that most papers take
 VIDEOS = (".yuv", ".y4m", ".mp4", ".mkv", ".webm", ".mov", ".avi")
+
+# of DAVIS as distributed: masks, named as the clips are, and the clips at other sizes
+_NO_CLIPS = re.compile(r"/Annotations\w*/|/JPEGImages/(1080p|Full-Resolution)/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,26 +96,41 @@ DATASETS: dict[str, Dataset] = {
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A clip on disk; `raw` where its file does not say what is in it."""
+    """A clip on disk.
+
+    `raw` where its file does not say what is in it, `fps` where it is pictures, `files` where those have no
+    folder of their own.
+    """
 
     name: str
     path: Path
     raw: RawFormat | None = None
+    fps: Fraction | None = None
+    files: tuple[Path, ...] = ()
+
+    def source(self) -> Path | Sequence[Tensor]:
+        """What `open_video` reads."""
+        if self.raw:
+            return RawFrames(self.path, self.raw)
+        return Pictures(self.files) if self.files else self.path
 
 
 def find(dataset: str | Path, root: Path | None = None) -> list[Found]:
     """The clips of a named data set below `root`, or all videos of a folder.
 
-    Raises ValueError for an unknown name or a missing `root`, UnreadableInput that lists the clips that are
-    not there.
+    Raises ValueError for an unknown name or a missing `root`, UnreadableInput that says what is not there.
     """
-    if str(dataset) not in DATASETS:
+    names = (*DATASETS, cityscapes.CITYSCAPES)
+    if str(dataset) not in names:
         folder = Path(dataset)
         if not folder.is_dir():
-            raise ValueError(f"{dataset} is no folder, and no data set: those are {', '.join(DATASETS)}")
+            raise ValueError(f"{dataset} is no folder, and no data set: those are {', '.join(names)}")
         return [Found(p.stem, p) for p in sorted(folder.iterdir()) if p.suffix.lower() in VIDEOS[1:]]
     if root is None:
         raise ValueError(f"the clips of {dataset} are not shipped: give their folder with --root")
+    if str(dataset) == cityscapes.CITYSCAPES:
+        snippets = cityscapes.find_snippets(root)
+        return [Found(n, p[0].parent, fps=cityscapes.FPS, files=p) for n, p in snippets.items()]
     files = _files_below(root)
     found, absent = [], []
     for entry in DATASETS[str(dataset)].entries:
@@ -117,29 +138,39 @@ def find(dataset: str | Path, root: Path | None = None) -> list[Found]:
         if path is None:
             absent.append(entry.name)
         else:
-            found.append(Found(entry.name, path, entry.raw if path.suffix.lower() == ".yuv" else None))
+            found.append(_found(entry, path))
     if absent:
         raise UnreadableInput(f"{root} lacks {len(absent)} clips of {dataset}: {', '.join(absent)}")
     return found
 
 
+def _found(entry: Entry, path: Path) -> Found:
+    if path.suffix.lower() == ".yuv":
+        return Found(entry.name, path, entry.raw)
+    return Found(entry.name, path, fps=entry.raw.fps if path.is_dir() else None)
+
+
 def _files_below(root: Path) -> list[Path]:
+    """Files and folders in a fixed order, without those that hold no clips."""
     if not root.is_dir():
         raise UnreadableInput(f"{root} is no folder")
     found: list[Path] = []
     for folder, folders, files in os.walk(root):
-        found += [Path(folder) / name for name in (*sorted(files), *sorted(folders))]
-    return found
+        folders.sort()
+        found += [Path(folder) / name for name in (*sorted(files), *folders)]
+    return [path for path in found if not _NO_CLIPS.search(path.absolute().as_posix())]
 
 
 def _is_clip(path: Path, name: str) -> bool:
-    """Whether a video or a folder of PNGs has the clip's name, alone or before a "_" or a "."."""
+    """Whether a video or a folder of pictures has the clip's name, alone or before a "_" or a "."."""
     if not path.name.lower().startswith(name.lower()):
         return False
     rest = path.name[len(name) :]
     if rest and rest[0] not in "_.":
         return False
-    return path.suffix.lower() in VIDEOS if path.is_file() else any(path.glob("*.png"))
+    if path.is_file():
+        return path.suffix.lower() in VIDEOS
+    return path.is_dir() and any(inner.suffix.lower() in SUFFIXES for inner in path.iterdir())
 
 
 class RawFrames(Sequence[Tensor]):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gencodec.atomic import replacing
 from gencodec.codec import CorruptStream, VideoInfo
 from gencodec.evaluation.clips import Clip
 from gencodec.evaluation.contestants import Contestant
@@ -58,17 +59,22 @@ def measure(point: Point, folder: Path) -> dict[str, Any]:
         coded = contestant.encode(video, file, point.setting)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         raw = Path(scratch) / "frames.rgb"
-        decode_seconds = decode_elsewhere(contestant.name, file, raw, clip.info, point.device)
+        try:
+            decode_seconds = decode_elsewhere(contestant.name, file, raw, clip.info, point.device)
+        except CorruptStream:
+            check_room(raw, clip)  # the disk's fault, not the codec's
+            raise
         scores = score(clip, raw, point.suite)
         write_video(folder / "decoded" / f"{point.key}.mp4", _frames(raw, clip.info), clip.info)
-    keep_source(clip, folder)
-    for kind, (source, decoded) in scores.features.items():
-        path = folder / "features" / f"{point.key}-{kind}.npz"
-        np.savez(path, source=source.features(), decoded=decoded.features())
+    source = keep_source(clip, folder)
+    for kind, (of_source, of_decoded) in scores.features.items():
+        with replacing(folder / "features" / f"{point.key}-{kind}.npz") as opened:
+            np.savez(opened, source=of_source.features(), decoded=of_decoded.features())
     return {
         "key": point.key,
         "clip": clip.name,
         "clip_sha256": clip.sha256,
+        "source": source,
         "codec": contestant.name,
         "identity": contestant.identity,
         "setting": point.setting,
@@ -89,17 +95,30 @@ def measure(point: Point, folder: Path) -> dict[str, Any]:
     }
 
 
-def keep_source(clip: Clip, folder: Path) -> None:
-    """Write the clip beside the decoded ones, once, for the report."""
-    target = folder / "decoded" / f"source-{clip.name}.mp4"
+def keep_source(clip: Clip, folder: Path) -> str:
+    """Write what is taken of the clip beside the decoded ones, once, for the report; returns its digest."""
+    digest = hashlib.sha256(_taken_of(clip).encode()).hexdigest()[:24]
+    target = folder / "decoded" / f"source-{digest}.mp4"
     if not target.exists():
         with clip.video() as video:
             write_video(target, video, clip.info)
+    return digest
+
+
+def check_room(raw: Path, clip: Clip) -> None:
+    """Fill the file with as many bytes as the clip's frames have. Raises OSError where the disk is full."""
+    with open(raw, "wb") as file:
+        for _ in range(clip.info.num_frames or 0):
+            file.write(bytes(3 * clip.info.height * clip.info.width))
+
+
+def _taken_of(clip: Clip) -> str:
+    return repr((clip.sha256, clip.selection))
 
 
 def score(clip: Clip, raw: Path, suite: Suite) -> ClipScores:
     """Measure decoded frames against the clip's. Raises CorruptStream where the clip has changed."""
-    scores = suite.clip(repr((clip.sha256, clip.selection)))
+    scores = suite.clip(_taken_of(clip))
     batch = frames_at_once(clip.info.height, clip.info.width)
     with clip.video() as video:
         sources = _batches(video, batch)

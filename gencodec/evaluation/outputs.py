@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def write_results(comparison: Comparison, made_by: dict[str, Any]) -> None:
     """results.json, table.csv, curves.svg and report.html, each in one piece."""
-    table = comparison.table
+    table, published = comparison.table, comparison.published
     summary = {
         "schema": 1,
         **made_by,
@@ -29,12 +29,13 @@ def write_results(comparison: Comparison, made_by: dict[str, Any]) -> None:
         "failures": comparison.failures,
         "means": table.means,
         "bd_rate": table.bd_rates(),
+        "published": published.record if published else None,
         "points": comparison.rows,
     }
     outputs = {
         "results.json": json.dumps(summary, indent=1),
         "table.csv": table.csv(),
-        "curves.svg": curves_svg(table),
+        "curves.svg": curves_svg(table, published),
         "report.html": report_html(comparison, made_by),
     }
     for name, text in outputs.items():

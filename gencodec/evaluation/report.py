@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import av
 
-from gencodec.evaluation.curves import colour, single_plots
+from gencodec.evaluation.curves import colour, legend_keys, single_plots
 from gencodec.evaluation.tables import Table
 from gencodec.metrics.suite import METRICS
 from gencodec.video_frame import reformat
@@ -50,8 +50,9 @@ def report_html(comparison: Comparison, provenance: dict[str, Any]) -> str:
         bd_rates=bd_rows(table),
         bd_columns=[METRICS[m].label for m in table.metrics if METRICS[m].ranks],
         anchor=table.anchor(),
-        curves=single_plots(table),
-        colours=[(codec, colour(i)) for i, codec in enumerate(table.codecs)],
+        curves=single_plots(table, comparison.published),
+        keys=legend_keys(table, comparison.published),
+        published=comparison.published,
         clips=len({row["clip"] for row in comparison.rows}),
         provenance=provenance,
         identities=sorted({(row["codec"], row["identity"]) for row in comparison.rows}),
@@ -112,10 +113,10 @@ def viewer_data(comparison: Comparison, room: int) -> dict[str, Any]:
     rows = comparison.rows
     colours = {codec: colour(i) for i, codec in enumerate(comparison.table.codecs)}
     clips: dict[str, Any] = {}
-    sources = {row["clip"]: row for row in rows}
+    sources = {row["clip"]: row for row in sorted(rows, key=lambda row: "source" in row)}  # the last wins
     shown = list(_shown(rows, SHOWN_RATES))
     encode = partial(_within, comparison.folder, room=room * 3 // 4)
-    pictures = encode([(row["clip"], row["key"]) for row in shown])
+    pictures = encode([row["key"] for row in shown] + [source_of(row) for row in sources.values()])
     for name, row in sources.items():
         clips[name] = {k: row[k] for k in ("width", "height", "frames", "fps")} | {"streams": []}
     for row in shown:
@@ -137,8 +138,8 @@ def viewer_data(comparison: Comparison, room: int) -> dict[str, Any]:
                 "video": base64.b64encode(video).decode(),
             }
         )
-    for name in clips:
-        original = pictures.get(f"source-{name}")
+    for name, row in sources.items():
+        original = pictures.get(source_of(row))
         clips[name]["source"] = base64.b64encode(original).decode() if original else ""
     return clips
 
@@ -155,10 +156,14 @@ def _shown(rows: Sequence[Row], most: int) -> Iterator[Row]:
             yield from (here[i] for i in sorted(places))
 
 
-def _within(folder: Path, wanted: Sequence[tuple[str, str]], *, room: int) -> dict[str, bytes]:
+def source_of(row: Row) -> str:
+    """Name of the picture of a row's source; rows of older versions have none."""
+    return f"source-{row.get('source', 'unknown')}"
+
+
+def _within(folder: Path, wanted: Sequence[str], *, room: int) -> dict[str, bytes]:
     """Small clips by key, all of the finest quality with which they fit; the coarsest if none does."""
-    keys = [key for _, key in wanted] + [f"source-{clip}" for clip in dict.fromkeys(c for c, _ in wanted)]
-    paths = {key: folder / "decoded" / f"{key}.mp4" for key in keys}
+    paths = {key: folder / "decoded" / f"{key}.mp4" for key in wanted}
     paths = {key: path for key, path in paths.items() if path.exists()}
     made: dict[str, bytes] = {}
     for crf in QUALITIES:

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 Pool = Callable[[Tensor, int], Tensor]  # (map, kernel) -> map of half the size
+SHARED_LIMIT = 1 << 28  # bytes that two networks may keep to share their first stage
+
+# ImageNet's mean and deviation in units of [-1, 1]: what both networks and LPIPS' heads were trained on
+SHIFT = (-0.030, -0.088, -0.188)
+SCALE = (0.458, 0.448, 0.450)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,26 @@ def as_float(tensors: Mapping[str, Tensor], name: str) -> Tensor:
     return tensors[name].float()
 
 
+class LastTwo:
+    """What a function made of the last two tensors it was given, kept where no gradient is wanted."""
+
+    def __init__(self, limit: int = SHARED_LIMIT) -> None:
+        self.limit = limit
+        self._kept: list[tuple[Tensor, Tensor]] = []
+
+    def __call__(self, make: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """What `make` gives or gave for `x`; larger ones than half the limit are not kept."""
+        if torch.is_grad_enabled():
+            return make(x)
+        for before, made in self._kept:
+            if torch.equal(before, x):
+                return made
+        made = make(x)
+        size = sum(t.numel() * t.element_size() for t in (x, made))
+        self._kept = [*self._kept[-1:], (x, made)] if 2 * size <= self.limit else []
+        return made
+
+
 class Backbone(nn.Module):
     """The taps of "alex" or "vgg": five feature maps. Frozen; gradients flow to the input only."""
 
@@ -67,17 +94,34 @@ class Backbone(nn.Module):
         for stage in BACKBONES[net]:
             for i in stage.convs:
                 self.convs[str(i)] = _conv(tensors, i, stage)
+        self.register_buffer("shift", torch.tensor(SHIFT).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor(SCALE).view(1, 3, 1, 1))
+        self.last_two: LastTwo | None = None
+
+    def share(self, other: Backbone) -> None:
+        """Take the convolutions of `other`, which has the same tensors, and compute the first stage once.
+
+        That stage comes before any pooling, so the poolings may differ. Only where no gradient is wanted.
+        """
+        self.convs = other.convs
+        self.last_two = other.last_two = LastTwo()
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Map a normalised picture (N,3,H,W) to five maps (N,C,H',W')."""
-        taps = []
-        for stage in BACKBONES[self.net]:
-            if stage.pool:
-                x = self.pool(x, stage.pool)
-            for i in stage.convs:
-                x = F.relu(self.convs[str(i)](x))
-            taps.append(x)
+        """Map a picture (N,3,H,W) in [0, 1] to five maps (N,C,H',W')."""
+        x = (x * 2 - 1 - self.get_buffer("shift")) / self.get_buffer("scale")
+        first, *others = BACKBONES[self.net]
+        make = partial(self._run, first)
+        taps = [self.last_two(make, x) if self.last_two else make(x)]
+        for stage in others:
+            taps.append(self._run(stage, taps[-1]))
         return taps
+
+    def _run(self, stage: Stage, x: Tensor) -> Tensor:
+        if stage.pool:
+            x = self.pool(x, stage.pool)
+        for i in stage.convs:
+            x = F.relu(self.convs[str(i)](x))
+        return x
 
 
 def _conv(tensors: Mapping[str, Tensor], i: int, stage: Stage) -> nn.Conv2d:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 MIN_SIZE = 64  # pixels a side; smaller pictures are padded by repeating the last row and column
 STABILITY = 1e-6  # c of both terms, for features of [0, 1] pictures
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Dists(nn.Module):
@@ -44,8 +42,6 @@ class Dists(nn.Module):
         total = alpha.sum() + beta.sum()
         self.register_buffer("alpha", alpha / total)
         self.register_buffer("beta", beta / total)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
         self.eval()
 
     @classmethod
@@ -60,7 +56,7 @@ class Dists(nn.Module):
         """
         a, b = check_frames(frame_a, frame_b)
         with torch.no_grad():
-            return self.distance(*(f.to(self.get_buffer("mean").device).float() / 255 for f in (a, b)))
+            return self.distance(*(f.to(self.get_buffer("alpha").device).float() / 255 for f in (a, b)))
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """Distance of float pictures (N,3,H,W) in [0, 1] -> (N,); differentiable. Raises ValueError."""
@@ -76,7 +72,7 @@ class Dists(nn.Module):
     def maps(self, x: Tensor) -> list[Tensor]:
         """Float pictures (N,3,H,W) in [0, 1], and their backbone's five maps."""
         x = pad_to(x, MIN_SIZE)
-        return [x, *self.backbone((x - self.get_buffer("mean")) / self.get_buffer("std"))]
+        return [x, *self.backbone(x)]
 
 
 def similarity(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

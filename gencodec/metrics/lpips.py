@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 
 MIN_SIZE = 64  # pixels a side; smaller pictures are padded by repeating the last row and column
 
-# The published heads were trained on inputs normalised so, in units of [-1, 1]
-SHIFT = (-0.030, -0.088, -0.188)
-SCALE = (0.458, 0.448, 0.450)
-
 
 class Lpips(nn.Module):
     """LPIPS on AlexNet or VGG16; state which one beside every number, for they rank codecs differently.
@@ -45,8 +41,6 @@ class Lpips(nn.Module):
         for k in range(len(BACKBONES[net])):
             head = as_float(tensors, f"{prefix}lin{k}.model.1.weight")  # (1,C,1,1)
             self.register_buffer(f"head{k}", head)
-        self.register_buffer("shift", torch.tensor(SHIFT).view(1, 3, 1, 1))
-        self.register_buffer("scale", torch.tensor(SCALE).view(1, 3, 1, 1))
         self.eval()
 
     @classmethod
@@ -72,7 +66,7 @@ class Lpips(nn.Module):
         """
         a, b = check_frames(frame_a, frame_b)
         with torch.no_grad():
-            return self.distance(*(f.to(self.get_buffer("shift").device).float() / 255 for f in (a, b)))
+            return self.distance(*(f.to(self.get_buffer("head0").device).float() / 255 for f in (a, b)))
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """Distance of float pictures (N,3,H,W) in [0, 1] -> (N,); differentiable. Raises ValueError."""
@@ -81,8 +75,7 @@ class Lpips(nn.Module):
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """The backbone's five maps of float pictures (N,3,H,W) in [0, 1]."""
-        x = pad_to(x, MIN_SIZE) * 2 - 1
-        return self.backbone((x - self.get_buffer("shift")) / self.get_buffer("scale"))
+        return self.backbone(pad_to(x, MIN_SIZE))
 
     def between(self, maps_a: list[Tensor], maps_b: list[Tensor]) -> Tensor:
         """Distance (N,) of two pictures' maps."""

@@ -27,8 +27,9 @@ from gencodec.metrics.lpips import Lpips
 from gencodec.metrics.ms_ssim import ms_ssim
 from gencodec.metrics.psnr import psnr
 from gencodec.metrics.recall import Recall
-from gencodec.metrics.temporal import flicker, motion_of, warping_error
+from gencodec.metrics.temporal import FlowNet, flicker, motion_of, warping_error
 from gencodec.nn.i3d import I3d
+from gencodec.nn.raft import Raft
 from gencodec.nn.spynet import SpyNet
 from gencodec.nn.winograd import use_winograd
 
@@ -45,7 +46,7 @@ class Metric:
 
     label: str
     lower_is_better: bool
-    needs: str = ""  # the weights that the user must have: "vgg", "inception", "spynet"
+    needs: str = ""  # the weights that the user must have: "vgg", "inception", "spynet", "raft", "i3d"
     every: int = 1
     digits: int = 4
     ranks: bool = True
@@ -58,6 +59,7 @@ METRICS: Mapping[str, Metric] = {
     "lpips_vgg": Metric("LPIPS-VGG", True, "vgg", EVERY),
     "dists": Metric("DISTS", True, "vgg", EVERY),
     "warping_error": Metric("warping error", True, "spynet", EVERY, 3, ranks=False),
+    "warping_error_raft": Metric("warping error (RAFT)", True, "raft", EVERY, 3, ranks=False),
     "flicker": Metric("flicker, levels", True, digits=2),
     "fid": Metric("FID", True, "inception", digits=2),
     "kid": Metric("KID x 1000", True, "inception", digits=2),
@@ -66,7 +68,7 @@ METRICS: Mapping[str, Metric] = {
 }
 DEFAULT_METRICS = tuple(METRICS)
 FEATURES_OF = {"fid": "inception", "kid": "inception", "fvd": "i3d", "i3d_distance": "i3d"}
-PAIRWISE = ("warping_error", "flicker")  # of consecutive frames
+PAIRWISE = ("warping_error", "warping_error_raft", "flicker")  # of consecutive frames
 
 
 @dataclass
@@ -86,7 +88,7 @@ class Suite:
         paths: Mapping[str, str | Path] | None = None,
         device: torch.device | str = "cpu",
     ) -> Suite:
-        """Load what `names` need; `paths` gives weights by what needs them: vgg, inception, spynet.
+        """Load what `names` need; `paths` gives weights by `Metric.needs`.
 
         Raises ValueError for an unknown name.
         """
@@ -102,6 +104,8 @@ class Suite:
                 kept.append(name)
             except (WeightsMissing, ValueError) as error:
                 suite.missing[name] = str(error)
+        if {"lpips_vgg", "dists"} <= suite.networks.keys():  # of one file
+            suite.networks["dists"].backbone.share(suite.networks["lpips_vgg"].backbone)
         suite.names = tuple(kept)
         return suite
 
@@ -201,11 +205,12 @@ def _loaders(paths: dict[str, str | Path], device: torch.device) -> dict[str, Ca
 
         return get
 
-    def needed(kind: str, what: str) -> str | Path:
+    def needed(kind: str, what: str, suffix: str = ".safetensors") -> str | Path:
         if kind not in paths:
-            raise WeightsMissing(f"{what}: give its weights with --{kind} FILE.safetensors")
+            raise WeightsMissing(f"{what}: give its weights with --{kind} FILE{suffix}")
         return paths[kind]
 
+    raft = partial(needed, "raft", "the warping error by RAFT needs raft_large", ".pth")
     inception = once("inception", lambda: load_inception(paths.get("inception"), device))
     i3d = once("i3d", lambda: I3d.load(needed("i3d", "FVD needs I3D"), device))
     return {
@@ -213,6 +218,7 @@ def _loaders(paths: dict[str, str | Path], device: torch.device) -> dict[str, Ca
         "lpips_vgg": lambda: _quick(Lpips.from_file(needed("vgg", "LPIPS-VGG needs VGG16"), device)),
         "dists": lambda: _quick(Dists.load(needed("vgg", "DISTS needs VGG16"), device)),
         "warping_error": lambda: SpyNet.load(needed("spynet", "the warping error needs SPyNet"), device),
+        "warping_error_raft": lambda: Raft.load(raft(), device),
         "fid": inception,
         "kid": inception,
         "fvd": i3d,
@@ -232,10 +238,12 @@ def _deep(net: Lpips | Dists, source: Tensor, decoded: Tensor, recall: Recalled)
     return net.between(recall(lambda: net.maps(source.float() / 255)), net.maps(decoded.float() / 255))
 
 
-def _warping_errors(net: SpyNet, source: Any, decoded: Any, recall: Recalled) -> dict[str, Tensor]:
+def _warping_errors(
+    name: str, net: FlowNet, source: Any, decoded: Any, recall: Recalled
+) -> dict[str, Tensor]:
     """The decoded clip's, and the source's own beside it."""
     found = warping_error(recall(lambda: motion_of(net, source)), source, decoded)
-    return {"warping_error": found.decoded, "warping_error_source": found.source}
+    return {name: found.decoded, f"{name}_source": found.source}
 
 
 _FUNCTIONS: Mapping[str, Callable[[Any, Any, Any, Recalled], Tensor | dict[str, Tensor]]] = {
@@ -244,6 +252,7 @@ _FUNCTIONS: Mapping[str, Callable[[Any, Any, Any, Recalled], Tensor | dict[str, 
     "lpips_alex": _deep,
     "lpips_vgg": _deep,
     "dists": _deep,
-    "warping_error": _warping_errors,
+    "warping_error": partial(_warping_errors, "warping_error"),
+    "warping_error_raft": partial(_warping_errors, "warping_error_raft"),
     "flicker": lambda _, a, b, __: flicker(a, b),
 }

@@ -10,14 +10,16 @@ levels; needs no flow, and is 0 where the decoder's error stands still.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gencodec.metrics.frames import check_frames
-from gencodec.nn.spynet import SpyNet
 from gencodec.nn.warp import warp
+
+FlowNet = Callable[[Tensor, Tensor], Tensor]  # SPyNet or RAFT: their values differ, so never mix them
 
 
 class WarpingError(NamedTuple):
@@ -35,7 +37,7 @@ class Motion(NamedTuple):
 
 
 @torch.no_grad()
-def motion_of(net: SpyNet, source: tuple[Tensor, Tensor]) -> Motion:
+def motion_of(net: FlowNet, source: tuple[Tensor, Tensor]) -> Motion:
     """Motion of pairs (before, after) of uint8 frames (N,3,H,W). Raises ValueError."""
     check_frames(*source)
     a, b = (frame.float() / 255 for frame in source)

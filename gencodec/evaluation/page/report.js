@@ -21,12 +21,12 @@
   }
 
   function fillStreams() {
-    const options = () => [option("source", "source"), ...clip().streams.map((s, i) => option(String(i), label(s)))];
+    const source = clip().source ? ["source"] : []; // runs of older versions have none
+    const options = () => [...source.map((s) => option(s, s)), ...clip().streams.map((s, i) => option(String(i), label(s)))];
     for (const side of ["left", "right"]) {
-      const keep = [...$(side).options].some((o) => o.value === state[side]) ? state[side] : null;
       $(side).replaceChildren(...options());
-      const fallback = side === "left" ? "source" : "0";
-      state[side] = keep !== null && (keep === "source" || +keep < clip().streams.length) ? keep : fallback;
+      const offered = [...$(side).options].map((o) => o.value);
+      if (!offered.includes(state[side])) state[side] = side === "left" ? offered[0] : "0";
       $(side).value = state[side];
     }
     $("frame").max = clip().frames - 1;
