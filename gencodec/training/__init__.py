@@ -5,8 +5,12 @@ from __future__ import annotations
 
 def run(method: str, args: list[str]) -> None:
     """Train `method` with the command line's arguments. Raises ValueError for a method without a trainer."""
-    if method != "intra":
-        raise ValueError(f"no trainer for {method = }; there is one for: intra")
-    from gencodec.training.cli import train_intra
+    if method == "intra":
+        from gencodec.training.cli import train_intra
 
-    train_intra(args)
+        return train_intra(args)
+    if method == "s2vc":
+        from gencodec.training.s2vc_cli import train_s2vc
+
+        return train_s2vc(args)
+    raise ValueError(f"no trainer for {method = }; there are those for: intra, s2vc")

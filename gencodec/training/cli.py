@@ -29,22 +29,39 @@ def parse(args: list[str]) -> argparse.Namespace:
     add("--out", type=Path, default=Path("runs/intra"), help="checkpoint and log; resumed if there")
     add("--lpips", type=Path, help="LPIPS-VGG weights (.safetensors); without: the shipped LPIPS-Alex")
     add("--init", type=Path, help="weights (.safetensors) to begin from instead of from nothing")
+    add_budget(parser)
+    add("--batch", type=int, default=Recipe().batch, help="pictures a step")
+    add("--crop", type=int, default=Recipe().crop, help="pixels a side, a multiple of 64")
+    add("--shares", type=float, nargs=len(PHASES), metavar="SHARE", help=f"lengths of {', '.join(PHASES)}")
+    add("--limit", type=int, help="use only so many pictures")
+    options = parser.parse_args(args)
+    check_budget(parser, options)
+    if options.crop < 64 or options.crop % 64:
+        parser.error(f"--crop is a multiple of 64, got {options.crop}")
+    return options
+
+
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """The options of every trainer: how long, in which slices, on what, from which seed."""
+    add = parser.add_argument
     add("--steps", type=int, help="length of the whole run")
     add("--minutes", type=float, help="length of the whole run, in minutes of training")
     add("--slice-steps", type=int, help="stop after so many in this call; the next goes on")
     add("--slice-minutes", type=float, help="the same, in minutes")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    add("--batch", type=int, default=Recipe().batch, help="pictures a step")
-    add("--crop", type=int, default=Recipe().crop, help="pixels a side, a multiple of 64")
-    add("--shares", type=float, nargs=len(PHASES), metavar="SHARE", help=f"lengths of {', '.join(PHASES)}")
-    add("--limit", type=int, help="use only so many pictures")
     add("--seed", type=int, default=0)
-    options = parser.parse_args(args)
+
+
+def check_budget(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Stop with a message where no length is given."""
     if options.steps is None and options.minutes is None:
         parser.error("give a budget: --steps N, --minutes M, or both")
-    if options.crop < 64 or options.crop % 64:
-        parser.error(f"--crop is a multiple of 64, got {options.crop}")
-    return options
+
+
+def budgets(options: argparse.Namespace) -> tuple[Budget, Budget]:
+    """Of the whole run, and of this call."""
+    whole = Budget(options.steps, options.minutes)
+    return whole, Budget(options.slice_steps, options.slice_minutes)
 
 
 def recipe_for(batch: int, crop: int, device: torch.device, base: Recipe | None = None) -> Recipe:
@@ -74,5 +91,4 @@ def train_intra(args: list[str]) -> None:
     if options.init:
         task.start_from(load_file(options.init)[0])
     source = BatchSource(bank, recipe.batch, device, options.seed + int(1e6))
-    budget, part = Budget(options.steps, options.minutes), Budget(options.slice_steps, options.slice_minutes)
-    Trainer(task, source, options.out, budget, part).run()
+    Trainer(task, source, options.out, *budgets(options)).run()

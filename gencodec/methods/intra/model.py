@@ -4,12 +4,15 @@ equalise.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from gencodec.entropy.model import LatentEstimate, LatentModel
 from gencodec.methods.intra.networks import Config, Transforms
+from gencodec.nn.exact_io import load_exact
+from gencodec.nn.state import load_float
 
 NOT_FLOAT = ("latents.prior.", "latents.z_index.")  # kept as integers, or of use in training only
 
@@ -31,6 +34,18 @@ class IntraModel(nn.Module):
         self.latents = LatentModel(
             self.config.y_channels, self.config.z_channels, self.config.prior_width, self.config.context_width
         )
+
+    @classmethod
+    def frozen(cls, tensors: Mapping[str, Tensor]) -> IntraModel:
+        """The shipped model without its tables, for training others on what it gives.
+
+        Raises ValueError for tensors of another layout.
+        """
+        model = cls()
+        prior = model.latents.prior
+        load_exact(prior, prior.tables(), tensors, "latents.prior.")
+        load_float(model, tensors, skip=NOT_FLOAT)
+        return model.eval().requires_grad_(False)
 
     def forward(self, x: Tensor, quality: Tensor) -> IntraOutput:
         """x (B,3,H,W) in [0,1], sides multiples of 16; quality (B,) int64 in 0..63."""

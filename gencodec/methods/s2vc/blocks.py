@@ -1,0 +1,51 @@
+"""Blocks that the networks of `s2vc` are made of: cheap convolutions, gated mixing, up and down."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gencodec.nn.layers import Upsample
+
+SLOPE = 0.125
+
+
+class DepthBlock(nn.Module):
+    """x + mixing of neighbours (depthwise 3x3), then x + gated mixing of channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(channels, channels, 1)
+        self.near = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.leave = nn.Conv2d(channels, channels, 1)
+        self.gate = nn.Conv2d(channels, 4 * channels, 1)
+        self.out = nn.Conv2d(2 * channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,channels,H,W) -> the same shape."""
+        x = x + self.leave(self.near(F.leaky_relu(self.enter(x), SLOPE)))
+        a, b = self.gate(x).chunk(2, 1)
+        return x + self.out(F.leaky_relu(a, SLOPE) * b.sigmoid())
+
+
+def chain(in_channels: int, channels: int, blocks: int) -> nn.Sequential:
+    """A 1x1 convolution to `channels`, then `blocks` blocks."""
+    return nn.Sequential(nn.Conv2d(in_channels, channels, 1), *(DepthBlock(channels) for _ in range(blocks)))
+
+
+def down(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """Half the height and width."""
+    return nn.Conv2d(in_channels, out_channels, 2, stride=2)
+
+
+def up(in_channels: int, out_channels: int) -> Upsample:
+    """Double the height and width."""
+    return Upsample(in_channels, out_channels)
+
+
+def zero(module: nn.Conv2d) -> nn.Conv2d:
+    """The same, giving nothing until it is trained."""
+    nn.init.zeros_(module.weight)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+    return module

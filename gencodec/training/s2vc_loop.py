@@ -1,0 +1,179 @@
+"""The coding loop of `s2vc`: all frames of a clip, with gradients through time.
+
+    rate     the temporal prior and both latent coders in float, on what the loop codes at the time
+    exact    the same as integers
+The loss is that of plain decoding: bits and squared error of the buffer's picture. The generator comes after.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gencodec.methods.intra.model import IntraModel
+from gencodec.methods.s2vc.model import CodingLoop, PredictedFrame
+from gencodec.nn.exact import convert, equalise, exact_layers, project
+from gencodec.nn.quality import NUM_QUALITIES
+
+
+@dataclass(frozen=True, slots=True)
+class LoopRecipe:
+    """What the loss weighs, and how fast it learns."""
+
+    lambda_min: float = (
+        0.0002  # of squared error in levels^2 against bits a pixel, log-spaced over the quality
+    )
+    lambda_max: float = 0.01
+    exact_from: float = 0.4  # share of the budget
+    learning_rate: float = 1e-3
+    batch: int = 4
+    crop: int = 192
+    frames: int = 4
+
+
+class LoopTask:
+    """State and one step of the training; see `trainer.Task`."""
+
+    def __init__(self, recipe: LoopRecipe, intra: IntraModel, device: torch.device, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.recipe, self.device, self.intra = recipe, device, intra.to(device)
+        self.generator = np.random.default_rng(seed)
+        self.model = CodingLoop().to(device)
+        self.optimizer = torch.optim.Adam(
+            parameter_groups(self.model), recipe.learning_rate, betas=(0.9, 0.99), fused=device.type == "cuda"
+        )
+        self.exact = self.calibrated = self.rescaled = False
+
+    def learning_rate(self, progress: float) -> float:
+        """A cosine from the peak to 2 %."""
+        return self.recipe.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def step(self, x: Tensor, progress: float) -> dict[str, float]:
+        """One optimizer step on clips x (B,T,3,H,W) in [0,1]; returns what the log shows."""
+        quality = self._draw_quality(len(x))
+        if not self.calibrated:
+            self._calibrate(x)
+        if progress >= self.recipe.exact_from and not self.exact:
+            self.make_exact(x)
+        self.model.train()
+        frames = self.code(x, quality)
+        bits, errors = self._rate_and_error(x, frames)  # (T-1,B) each
+        weight = self._lambda(quality)
+        loss = (bits + weight * errors).mean() / weight.sqrt().mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        if self.exact:
+            project(self.model)
+        return self._shown(loss, bits, errors, frames, x)
+
+    def code(self, x: Tensor, quality: Tensor) -> list[PredictedFrame]:
+        """All frames but the first, which `intra` codes as it will."""
+        buffer, state = self.model.begin(*key_of(self.intra, x[:, 0], quality))
+        frames = []
+        for t in range(1, x.shape[1]):
+            frame = self.model(x[:, t], buffer, state, quality)
+            buffer, state = frame.buffer, frame.state
+            frames.append(frame)
+        return frames
+
+    def make_exact(self, x: Tensor) -> None:
+        """Equalise the entropy networks on x at all rates, convert them to integers."""
+        quality = (torch.arange(len(x), device=self.device) * (NUM_QUALITIES - 1)) // max(len(x) - 1, 1)
+        links = [link for latents in self._latents() for link in latents.prior.links()]
+        with torch.no_grad():
+            equalise(links, lambda: self.code(x, quality))
+        convert(self.model)
+        self.exact = self.rescaled = True
+
+    def state(self) -> dict[str, object]:
+        """All that a resumed run needs."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.bit_generator.state,
+            "exact": self.exact,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self.model.load_state_dict(state["model"])
+        for group in state["optimizer"]["param_groups"]:
+            group["fused"] = self.device.type == "cuda"  # the checkpoint may come from another device
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.bit_generator.state = state["generator"]
+        self.exact, self.calibrated = bool(state["exact"]), True
+        for layer in exact_layers(self.model):
+            layer.exact = self.exact
+
+    def _latents(self) -> list[Any]:
+        return [self.model.motion_latents, self.model.latents]
+
+    @torch.no_grad()
+    def _calibrate(self, x: Tensor) -> None:
+        """Scales begin at the deviations of the first batch."""
+        quality = (torch.arange(len(x), device=self.device) * (NUM_QUALITIES - 1)) // max(len(x) - 1, 1)
+        buffer, _ = self.model.begin(*key_of(self.intra, x[:, 0], quality))
+        flow = self.model.motion_of(x[:, 1], buffer, quality)
+        self.model.motion_latents.calibrate(self.model.to_symbols(flow, quality), quality)
+        y = self.model.residuals.encode(x[:, 1], self.model.extractor(buffer, flow), quality)
+        self.model.latents.calibrate(y, quality)
+        self.calibrated = True
+
+    def _rate_and_error(self, x: Tensor, frames: list[PredictedFrame]) -> tuple[Tensor, Tensor]:
+        pixels = x.shape[-1] * x.shape[-2]
+        bits = torch.stack([f.motion_bits + f.residual_bits for f in frames]) / pixels
+        errors = [
+            (f.buffer.picture - x[:, t + 1]).square().mean((1, 2, 3)) * 255**2 for t, f in enumerate(frames)
+        ]
+        return bits, torch.stack(errors)
+
+    def _shown(
+        self, loss: Tensor, bits: Tensor, errors: Tensor, frames: list[PredictedFrame], x: Tensor
+    ) -> dict[str, float]:
+        motion = torch.stack([f.motion_bits for f in frames]).mean() / (x.shape[-1] * x.shape[-2])
+        layers = exact_layers(self.model)
+        saturation = {"saturation": max(layer.saturation for layer in layers)} if self.exact else {}
+        psnr = (10 * torch.log10(255**2 / errors.clamp_min(1e-3))).mean()
+        shown = {"loss": loss, "bpp": bits.mean(), "motion_bpp": motion, "psnr": psnr}
+        return {name: value.item() for name, value in shown.items()} | saturation
+
+    def _draw_quality(self, size: int) -> Tensor:
+        parts = (np.arange(size) + self.generator.random(size)) * (NUM_QUALITIES / size)
+        return torch.from_numpy(parts.astype(np.int64)).to(self.device)
+
+    def _lambda(self, quality: Tensor) -> Tensor:
+        r = self.recipe
+        return r.lambda_min * (r.lambda_max / r.lambda_min) ** (quality.float() / (NUM_QUALITIES - 1))
+
+
+@torch.no_grad()
+def key_of(intra: IntraModel, x: Tensor, quality: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A key frame as a decoder has it: linear picture, y_hat, and y_hat without its gains."""
+    transforms, latents = intra.transforms, intra.latents
+    y_hat = latents(transforms.to_latents(x, quality).float(), quality).y_hat
+    scaled = y_hat * torch.exp2(-transforms.log2_gain(quality))[:, :, None, None]
+    return transforms.synthesis.linear(scaled) / 4 + 0.5, y_hat, scaled
+
+
+def parameter_groups(model: CodingLoop) -> list[dict[str, Any]]:
+    """Parameters for the optimizer, with a factor on the learning rate as "scale".
+
+    Octaves and table indices move in units, weights in hundredths; the cosine transform is close to what it
+    ends as.
+    """
+    scales = {
+        20.0: [*model.latents.z_index.parameters(), *model.motion_latents.z_index.parameters()],
+        5.0: [*model.residuals.log2_gain.parameters()],
+        0.1: [*model.residuals.linear.parameters(), *model.residuals.inverse.parameters()],
+    }
+    chosen = {id(p) for group in scales.values() for p in group}
+    rest = [p for p in model.parameters() if id(p) not in chosen and p.requires_grad]
+    return [{"params": group, "scale": scale} for scale, group in [(1.0, rest), *scales.items()]]

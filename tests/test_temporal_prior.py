@@ -1,0 +1,65 @@
+"""The integer recurrent temporal prior: equal bits however it is computed, and bounded for ever."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from gencodec.entropy.temporal import TemporalState
+from gencodec.nn.exact import ACT_MAX, ACT_STEP, Way, convert, exact_layers
+
+CHANNELS = 8
+
+
+def prior() -> TemporalState:
+    torch.manual_seed(0)
+    net = TemporalState(key_channels=6, y_channels=5, channels=CHANNELS)
+    convert(net)
+    return net.eval()
+
+
+def latents(count: int, channels: int, scale: float) -> Tensor:
+    """Integers on the grid of means, (count,channels,7,9)."""
+    drawn = torch.randn(4, channels, 7, 9, generator=torch.Generator().manual_seed(channels))
+    return (drawn[:count] * scale * 8).round() / 8
+
+
+def run(net: TemporalState, batch: int, scale: float = 6.0) -> Tensor:
+    state = net.begin(latents(batch, 6, scale))
+    for step in range(40):
+        state = net.update(state, latents(batch, 5, scale).roll(step, 2))
+    return state
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scale", [0.3, 6.0, 4000.0])
+def test_the_state_stays_on_its_grid_and_within_its_range(scale: float) -> None:
+    state = run(prior(), 2, scale)
+    assert torch.equal(state / ACT_STEP, (state / ACT_STEP).round())
+    assert state.abs().max() <= ACT_MAX
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("way", ["unfold", "double"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_equal_bits_over_threads_ways_layouts_and_batches(
+    threads: int, way: Way, layout: torch.memory_format
+) -> None:
+    expected = run(prior(), 1)
+    net = prior().to(memory_format=layout)
+    for layer in exact_layers(net):
+        layer.way = way
+    torch.set_num_threads(threads)
+    found = run(net, 4)
+    assert torch.equal(found[:1], expected)
+
+
+@torch.no_grad()
+def test_it_remembers_and_forgets() -> None:
+    net = prior()
+    zero = torch.zeros(1, 5, 7, 9)
+    a, b = (net.begin(latents(1, 6, s)) for s in (1.0, 5.0))
+    assert not torch.equal(a, b)
+    assert not torch.equal(net.update(a, zero), net.update(b, zero))
