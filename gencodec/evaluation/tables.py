@@ -9,13 +9,13 @@ import csv
 import io
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gencodec.evaluation.bd_rate import BdRate, bd_rate, bd_rate_over_clips
+from gencodec.evaluation.bd_rate import BdRate, Interpolation, bd_rate, bd_rate_over_clips
 from gencodec.evaluation.store import Row
 from gencodec.metrics.fid import fid, kid
 from gencodec.metrics.fvd import fvd, i3d_distance
@@ -32,6 +32,7 @@ class Table:
     rows: list[Row]
     metrics: tuple[str, ...]
     means: list[dict[str, Any]]
+    _bd_rates: dict[str, list[dict[str, Any]]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, rows: list[Row], metrics: Sequence[str], features: Path) -> Table:
@@ -63,11 +64,15 @@ class Table:
         anchor = anchor or self.anchor()
         if anchor is None:
             return []
+        if anchor not in self._bd_rates:  # intervals take a second a number
+            self._bd_rates[anchor] = self._all_bd_rates(anchor)
+        return self._bd_rates[anchor]
+
+    def _all_bd_rates(self, anchor: str) -> list[dict[str, Any]]:
         found = []
         for codec in self.codecs:
             for metric in self._ranked() if codec != anchor else ():
-                rates = {way: self._bd_rate(anchor, codec, metric, way) for way in ("pchip", "akima")}
-                main = rates["pchip"]
+                main = self._bd_rate(anchor, codec, metric)
                 found.append(
                     {
                         "codec": codec,
@@ -78,7 +83,7 @@ class Table:
                         "high": main.high,
                         "overlap_percent": main.overlap_percent,
                         "meaningful": main.meaningful,
-                        "akima_percent": rates["akima"].percent,
+                        "akima_percent": self._of_means(anchor, codec, metric, "akima").percent,
                     }
                 )
         return found
@@ -95,13 +100,16 @@ class Table:
         writer.writerows(self.means)
         return out.getvalue()
 
-    def _bd_rate(self, anchor: str, codec: str, metric: str, way: Any) -> BdRate:
-        lower = METRICS[metric].lower_is_better
+    def _bd_rate(self, anchor: str, codec: str, metric: str) -> BdRate:
         if metric in FEATURES_OF:  # no value of a single clip, so no interval over clips
-            curves = [self.curve(name, metric) for name in (anchor, codec)]
-            return bd_rate(curves[0], curves[1], lower_is_better=lower, interpolation=way)
+            return self._of_means(anchor, codec, metric, "pchip")
         both = [self._by_clip(name, metric) for name in (anchor, codec)]
-        return bd_rate_over_clips(both[0], both[1], lower_is_better=lower, interpolation=way)
+        return bd_rate_over_clips(both[0], both[1], lower_is_better=METRICS[metric].lower_is_better)
+
+    def _of_means(self, anchor: str, codec: str, metric: str, way: Interpolation) -> BdRate:
+        curves = [self.curve(name, metric) for name in (anchor, codec)]
+        lower = METRICS[metric].lower_is_better
+        return bd_rate(curves[0], curves[1], lower_is_better=lower, interpolation=way)
 
     def _by_clip(self, codec: str, metric: str) -> dict[str, list[tuple[float, float]]]:
         settings = [m["setting"] for m in self.means if m["codec"] == codec and metric in m]
