@@ -80,7 +80,10 @@ def answer(table: Table) -> str:
     less = "less" if best["percent"] < 0 else "more"
     others = "" if len(sound) < 2 else f", the least of {len(sound)} codecs"
     amount = f"{abs(best['percent']):.0f} % {less} rate"
-    return f"At equal {label}, {best['codec']} needs {amount} than {anchor}{others}."
+    doubt = ""
+    if best["low"] is not None and best["low"] < 0 < best["high"]:
+        doubt = f"; other clips may say otherwise (95 % interval {best['low']:+.0f} to {best['high']:+.0f} %)"
+    return f"At equal {label}, {best['codec']} needs {amount} than {anchor}{others}{doubt}."
 
 
 def bd_rows(table: Table) -> list[tuple[str, list[str]]]:
