@@ -222,10 +222,10 @@ def weights_verify() -> None:
 
 @weights_app.command("import")
 def weights_import(
-    source: Annotated[Path, typer.Argument(metavar="FILE.pt")],
+    source: Annotated[Path, typer.Argument(metavar="FILE")],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT.safetensors")],
 ) -> None:
-    """Turn a .pt or .pth file into .safetensors, without running anything that is in it."""
+    """Turn a .pt, .pth or .safetensors file into .safetensors, without running anything that is in it."""
     from gencodec.weights import import_foreign
 
     count = import_foreign(source, target)

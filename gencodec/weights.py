@@ -193,20 +193,13 @@ def parameter_count(name: str) -> int:
 
 
 def import_foreign(source: str | Path, target: str | Path) -> int:
-    """Write the tensors of a .pt or .pth file as .safetensors and return their number.
+    """Write the tensors of a .pt, .pth or .safetensors file as .safetensors and return their number.
 
     Only tensors and plain containers are read: a file that would run code is refused with WeightsMissing.
     """
-    import torch
     from safetensors.torch import save_file
 
-    try:
-        loaded = torch.load(source, map_location="cpu", weights_only=True)  # noqa: TID251
-    except FileNotFoundError:
-        raise WeightsMissing(f"no weights at {source}") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsMissing(f"{source} holds more than tensors, or is damaged: {reason[:200]}") from error
+    loaded = load_file(source)[0] if Path(source).suffix == ".safetensors" else _unpickled(source)
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in _flatten(loaded)}
     if not tensors:
         raise WeightsMissing(f"{source} holds no tensors")
@@ -217,6 +210,18 @@ def import_foreign(source: str | Path, target: str | Path) -> int:
     finally:
         part.unlink(missing_ok=True)
     return len(tensors)
+
+
+def _unpickled(source: str | Path) -> object:
+    import torch
+
+    try:
+        return torch.load(source, map_location="cpu", weights_only=True)  # noqa: TID251
+    except FileNotFoundError:
+        raise WeightsMissing(f"no weights at {source}") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsMissing(f"{source} holds more than tensors, or is damaged: {reason[:200]}") from error
 
 
 def _flatten(value: object, prefix: str = "") -> list[tuple[str, Tensor]]:

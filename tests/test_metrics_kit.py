@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -193,8 +194,14 @@ def test_what_is_known_of_a_source_changes_no_score(monkeypatch: pytest.MonkeyPa
         name: torch.cat([smooth(64, 64, seed + i) for i in range(4)]) for name, seed in (("a", 0), ("b", 9))
     }
     suite = Suite.load(["lpips_alex"])
-    maps, passes = suite.networks["lpips_alex"].maps, []
-    monkeypatch.setattr(suite.networks["lpips_alex"], "maps", lambda x: passes.append(len(x)) or maps(x))
+    maps = suite.networks["lpips_alex"].maps
+    passes: list[int] = []
+
+    def counted(x: Tensor) -> list[Tensor]:
+        passes.append(len(x))
+        return list(maps(x))
+
+    monkeypatch.setattr(suite.networks["lpips_alex"], "maps", counted)
     for name, factor in (("a", 0.9), ("a", 0.7), ("b", 0.7), ("a", 0.7)):
         decoded = (sources[name].float() * factor).byte()
         known, fresh = suite.clip(name), Suite.load(["lpips_alex"]).clip()
@@ -268,13 +275,14 @@ def test_recall_forgets_other_sources_and_keeps_to_its_limit() -> None:
     recall = Recall(limit=100)
     counts: list[str] = []
 
-    def made(name: str) -> Tensor:
-        return recall(name, lambda: counts.append(name) or [torch.zeros(20)])[0]  # 80 bytes
+    def make(name: str) -> list[Tensor]:
+        counts.append(name)
+        return [torch.zeros(20)]  # 80 bytes
 
     for source in ("", "a", "b"):
         recall.begin(source)
         for name in ("x", "x", "y", "y"):
-            made(name)
+            recall(name, partial(make, name))
     assert counts == ["x", "x", "y", "y", *(2 * ["x", "y", "y"])]
 
 

@@ -46,6 +46,8 @@ def test_a_still_noisy_picture_has_no_motion() -> None:
 
 def test_a_batch_is_its_members() -> None:
     pairs = [(texture(64, 64, seed), texture(64, 64, seed + 1)) for seed in (0, 5)]
-    together = block_motion(*(torch.cat(p) for p in zip(*pairs, strict=True)), torch.tensor([0.001, 0.01]))
+    before, after = (torch.cat(pictures) for pictures in zip(*pairs, strict=True))
+    together = block_motion(before, after, torch.tensor([0.001, 0.01]))
     for i, (pair, smoothness) in enumerate(zip(pairs, (0.001, 0.01), strict=True)):
-        assert torch.equal(together[i : i + 1], block_motion(*pair, torch.tensor([smoothness])))
+        alone = block_motion(pair[0], pair[1], torch.tensor([smoothness]))
+        assert torch.equal(together[i : i + 1], alone)

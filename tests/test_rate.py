@@ -141,4 +141,4 @@ def test_encode_takes_a_rate_control_of_the_caller(tmp_path: Path) -> None:
     assert [gop.packets[0].quality for gop in gops] == [10, 20, 10]
     for wrong in ({"rate": Alternating(), "quality": 3}, {"rate": 0.02}):
         with pytest.raises(ValueError, match=r"exactly one|TargetBpp"):
-            gencodec.encode(frames, tmp_path / "b.gcv", codec=codec, fps=25, **wrong)  # type: ignore[arg-type]
+            gencodec.encode(frames, tmp_path / "b.gcv", codec=codec, fps=25, **wrong)

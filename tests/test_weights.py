@@ -133,3 +133,15 @@ def test_import_of_rubbish(tmp_path: Path, data: bytes) -> None:
         weights.import_foreign(source, tmp_path / "x.safetensors")
     with pytest.raises(WeightsMissing, match="no weights at"):
         weights.import_foreign(tmp_path / "none.pt", tmp_path / "x.safetensors")
+
+
+def test_import_takes_safetensors_too(tmp_path: Path) -> None:
+    tensors = {"params/a/kernel": torch.arange(6.0).reshape(2, 3)}
+    save_file(tensors, tmp_path / "i3d.safetensors")
+    assert weights.import_foreign(tmp_path / "i3d.safetensors", tmp_path / "x.safetensors") == 1
+    found, _ = weights.load_file(tmp_path / "x.safetensors")
+    assert torch.equal(found["params/a/kernel"], tensors["params/a/kernel"])
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "i3d.safetensors").read_bytes()[:-4])
+    with pytest.raises(WeightsMissing, match="cannot read"):
+        weights.import_foreign(tmp_path / "cut.safetensors", tmp_path / "y.safetensors")
+    assert not (tmp_path / "y.safetensors").exists()
