@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gencodec.nn.exact import ExactConv2d, round_clamp, to_activation
+from gencodec.nn.exact import ACT_MAX, ExactConv2d, to_activation
 from gencodec.nn.layers import compand
 
 LEAK = 0.5  # of the state that a frame leaves; a power of two, so that it cannot round twice
@@ -35,4 +35,4 @@ class TemporalState(nn.Module):
         """State after a predicted frame with y_hat (B,y_channels,H,W)."""
         seen = torch.cat([to_activation(compand(y_hat)), state], 1)
         total = LEAK * state + self.from_frame(seen)
-        return to_activation(total) if self.from_frame.exact else round_clamp(total, 2.0**-20)
+        return to_activation(total) if self.from_frame.exact else total.clamp(-ACT_MAX, ACT_MAX)

@@ -26,10 +26,8 @@ from gencodec.nn.quality import NUM_QUALITIES
 class LoopRecipe:
     """What the loss weighs, and how fast it learns."""
 
-    lambda_min: float = (
-        0.0002  # of squared error in levels^2 against bits a pixel, log-spaced over the quality
-    )
-    lambda_max: float = 0.01
+    lambda_min: float = 4e-5  # of squared levels against bits a pixel, log-spaced over the quality
+    lambda_max: float = 2e-3
     exact_from: float = 0.4  # share of the budget
     learning_rate: float = 1e-3
     batch: int = 4
@@ -65,7 +63,7 @@ class LoopTask:
         frames = self.code(x, quality)
         bits, errors = self._rate_and_error(x, frames)  # (T-1,B) each
         weight = self._lambda(quality)
-        loss = (bits + weight * errors).mean() / weight.sqrt().mean()
+        loss = ((bits + weight * errors) / weight.sqrt()).mean()  # about as much at every quality
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

@@ -17,7 +17,7 @@ from gencodec.nn.motion import block_motion
 from gencodec.nn.quality import QualityTable
 
 MOTION_LOG2_GAINS = (-1.0, 1.0)  # steps of 2 pixels at quality 0, of half a pixel at 63
-SMOOTHNESS = (0.008, 0.001)  # of the motion search at quality 0 and 63
+SMOOTHNESS = (0.004, 0.0006)  # of the motion search at quality 0 and 63
 MOTION_CHANNELS, MOTION_HYPER = 2, 8
 
 

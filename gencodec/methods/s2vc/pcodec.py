@@ -25,7 +25,7 @@ from gencodec.nn.warp import warp
 
 F8 = 8  # pixels a place of the features
 UNSHUFFLED = 3 * F8 * F8
-LOG2_GAINS = (-4.4, -0.4)  # of the residual at quality 0 and 63
+LOG2_GAINS = (-3.8, -1.0)  # of the residual at quality 0 and 63
 MAX_STEP = 1.0  # octaves by which the adaptive step may differ
 
 
