@@ -21,8 +21,9 @@ from gencodec import registry
 from gencodec.cli import app
 from gencodec.codec import CorruptStream, Packet, VideoInfo
 from gencodec.rate import ConstantQuality
-from gencodec.training.cli import parse
+from gencodec.training.cli import parse as parse_intra
 from gencodec.training.recipe import Recipe
+from gencodec.training.s2vc_cli import parse as parse_s2vc
 from gencodec.video import write_video
 
 ROOT = Path(__file__).parents[1]
@@ -130,6 +131,7 @@ def test_commands_exist_with_their_options(page: Path) -> None:
 def test_training_commands_parse(page: Path) -> None:
     for words in commands(page):
         if words[1] == "train" and "--export" not in words:
+            parse = {"intra": parse_intra, "s2vc": parse_s2vc}[words[2]]
             assert parse(words[3:]).data
 
 

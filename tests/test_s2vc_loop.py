@@ -64,12 +64,13 @@ def test_frames_depend_on_one_another_through_time(intra: IntraModel) -> None:
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in parameters.parameters())
 
 
-def test_a_few_steps_lower_the_loss(intra: IntraModel) -> None:
+def test_a_few_steps_lower_the_loss(intra: IntraModel, monkeypatch: pytest.MonkeyPatch) -> None:
     net, clip = task(intra), moving(3).repeat(2, 1, 1, 1, 1)
+    monkeypatch.setattr(net, "_draw_quality", lambda _: torch.tensor([10, 50]))
     for group in net.optimizer.param_groups:
-        group["lr"] = 1e-3 * group["scale"]
-    losses = [net.step(clip, 0.0)["loss"] for _ in range(12)]
-    assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+        group["lr"] = 1e-4 * group["scale"]
+    losses = [net.step(clip, 0.0)["loss"] for _ in range(24)]
+    assert np.mean(losses[-5:]) < 0.95 * np.mean(losses[:5])
     net.make_exact(clip)
     exact = net.step(clip, 0.9)
     assert exact["loss"] < 1.3 * losses[-1]

@@ -29,7 +29,7 @@ class LoopRecipe:
     lambda_min: float = 4e-5  # of squared levels against bits a pixel, log-spaced over the quality
     lambda_max: float = 2e-3
     exact_from: float = 0.4  # share of the budget
-    learning_rate: float = 1e-3
+    learning_rate: float = 4e-4
     batch: int = 4
     crop: int = 192
     frames: int = 4
@@ -164,14 +164,19 @@ def key_of(intra: IntraModel, x: Tensor, quality: Tensor) -> tuple[Tensor, Tenso
 def parameter_groups(model: CodingLoop) -> list[dict[str, Any]]:
     """Parameters for the optimizer, with a factor on the learning rate as "scale".
 
-    Octaves and table indices move in units, weights in hundredths; the cosine transform is close to what it
-    ends as.
+    Table indices move in units, weights in hundredths; the cosine transform is close to what it ends as. The
+    heads that begin at zero sum a hundred features into a pixel, and what they move in all pixels of a block
+    adds up in its mean. Steps and gains stay: behind rounding, straight-through gradients say that finer is
+    always better (docs/decisions.md).
     """
+    repairs = [model.key.repair, model.extractor.repair, model.residuals.repair]
+    slow = [model.residuals.linear, model.residuals.inverse, model.residuals.analysis_out]
     scales = {
         20.0: [*model.latents.z_index.parameters(), *model.motion_latents.z_index.parameters()],
-        5.0: [*model.residuals.log2_gain.parameters()],
-        0.1: [*model.residuals.linear.parameters(), *model.residuals.inverse.parameters()],
+        0.1: [p for m in slow for p in m.parameters()],
+        0.02: [p for m in repairs for p in m.parameters()],
     }
     chosen = {id(p) for group in scales.values() for p in group}
     rest = [p for p in model.parameters() if id(p) not in chosen and p.requires_grad]
-    return [{"params": group, "scale": scale} for scale, group in [(1.0, rest), *scales.items()]]
+    groups = [(1.0, rest), *scales.items()]
+    return [{"params": group, "scale": scale} for scale, group in groups]

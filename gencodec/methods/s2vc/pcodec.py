@@ -83,7 +83,7 @@ class Extractor(nn.Module):
         c = config.features
         self.adaptor = chain(UNSHUFFLED + c, c, config.blocks)
         self.repair = zero(nn.Conv2d(c, UNSHUFFLED, 1))
-        self.step = zero(nn.Conv2d(c, config.y_channels, 2, stride=2))
+        self.step = zero(nn.Conv2d(c, config.y_channels, 2, stride=2)).requires_grad_(False)
 
     def forward(self, buffer: Buffer, flow: Tensor) -> Context:
         """flow (B,2,H/16,W/16), pixels, from this frame to the one before."""
@@ -108,7 +108,7 @@ class Residuals(nn.Module):
         self.enter = up(y, c)
         self.synthesis = chain(2 * c, c, config.blocks)
         self.repair = zero(nn.Conv2d(c, UNSHUFFLED, 1))
-        self.log2_gain = QualityTable(y, *LOG2_GAINS)
+        self.log2_gain = QualityTable(y, *LOG2_GAINS).requires_grad_(False)
         with torch.no_grad():
             basis = dct_basis(y)
             self.linear.weight.copy_(basis)
