@@ -64,7 +64,6 @@ def bench(  # noqa: PLR0913 - the options are the contract
     """Compare codecs on a data set."""
     from gencodec.cli_compare import run_bench
 
-    paths = {"vgg": vgg, "inception": inception, "spynet": spynet, "raft": raft, "i3d": i3d}
     run_bench(
         dataset,
         root,
@@ -76,7 +75,7 @@ def bench(  # noqa: PLR0913 - the options are the contract
         ray=ray,
         points=points,
         metrics=metrics,
-        weights={name: path for name, path in paths.items() if path},
+        weights=given(vgg=vgg, inception=inception, spynet=spynet, raft=raft, i3d=i3d),
         settings=settings or [],
         device=device,
         jobs=jobs,
@@ -107,14 +106,13 @@ def compare(  # noqa: PLR0913 - the options are the contract
     """Compare codecs: a table, curves, BD-rates and a page to look at."""
     from gencodec.cli_compare import run
 
-    paths = {"vgg": vgg, "inception": inception, "spynet": spynet, "raft": raft, "i3d": i3d}
     run(
         inputs,
         methods,
         out,
         points=points,
         metrics=metrics,
-        weights={name: path for name, path in paths.items() if path},
+        weights=given(vgg=vgg, inception=inception, spynet=spynet, raft=raft, i3d=i3d),
         settings=settings or [],
         device=device,
         frames=parse_frames(frames),
@@ -123,3 +121,8 @@ def compare(  # noqa: PLR0913 - the options are the contract
         published=published,
         as_json=json,
     )
+
+
+def given(**paths: Path | None) -> dict[str, Path]:
+    """Those that were."""
+    return {name: path for name, path in paths.items() if path}

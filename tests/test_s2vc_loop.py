@@ -14,7 +14,9 @@ import gencodec
 from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.model import CodingLoop
 from gencodec.methods.s2vc.pcodec import Config
-from gencodec.training.clips import ClipBank, ClipSource, scenes
+from gencodec.training import s2vc_loop
+from gencodec.training.clips import ClipBank, scenes
+from gencodec.training.data import BatchSource
 from gencodec.training.s2vc_cli import INTRA
 from gencodec.training.s2vc_loop import LoopRecipe, LoopTask, key_of
 from gencodec.training.trainer import Budget, Trainer
@@ -66,7 +68,7 @@ def test_frames_depend_on_one_another_through_time(intra: IntraModel) -> None:
 
 def test_a_few_steps_lower_the_loss(intra: IntraModel, monkeypatch: pytest.MonkeyPatch) -> None:
     net, clip = task(intra), moving(3).repeat(2, 1, 1, 1, 1)
-    monkeypatch.setattr(net, "_draw_quality", lambda _: torch.tensor([10, 50]))
+    monkeypatch.setattr(s2vc_loop, "draw_quality", lambda *_: torch.tensor([10, 50]))
     for group in net.optimizer.param_groups:
         group["lr"] = 1e-4 * group["scale"]
     losses = [net.step(clip, 0.0)["loss"] for _ in range(24)]
@@ -85,7 +87,7 @@ def test_a_resumed_run_equals_one_that_was_not(intra: IntraModel, tmp_path: Path
     states = []
     for name, slices in (("whole", [None]), ("parts", [2, None])):
         for part in slices:
-            source = ClipSource(ClipBank([tmp_path / "clips"], crop=64, frames=3), 2, torch.device("cpu"), 1)
+            source = BatchSource(ClipBank([tmp_path / "clips"], crop=64, frames=3), 2, torch.device("cpu"), 1)
             run = Trainer(task(intra), source, tmp_path / name, Budget(4), Budget(part))
             run.run()
         states.append(run.task.model.state_dict())

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,13 +18,12 @@ from gencodec.evaluation.datasets import Found, find
 from gencodec.evaluation.measure import Point
 from gencodec.evaluation.outputs import provenance, write_results
 from gencodec.evaluation.published import Published
-from gencodec.evaluation.store import Row, Store, locked
+from gencodec.evaluation.store import FULL, Row, Store, locked
 from gencodec.evaluation.tables import Table
 from gencodec.evaluation.workers import CarryOut, Order, carry_out_all, order_of
 from gencodec.metrics.suite import DEFAULT_METRICS, Suite
 
 OnPoint = Callable[[int, int], None]  # points done, points in all
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a full disk, a quota and a limit answer
 
 
 @dataclass(frozen=True)
@@ -129,12 +127,10 @@ def compare_clips(  # noqa: PLR0913 - see compare
 
 @contextmanager
 def _told_of_full_disks(folder: Path) -> Iterator[None]:
-    """Say what to do where the disk is full; a line of results that did not fit is taken away."""
+    """Say what to do where the disk is full."""
     try:
         yield
     except OSError as error:
-        with suppress(OSError):
-            Store(folder)
         if error.errno not in FULL:
             raise
         why = f"cannot write to {folder}: {os.strerror(error.errno)}; "

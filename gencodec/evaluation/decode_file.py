@@ -2,12 +2,14 @@
 
     python -m gencodec.evaluation.decode_file CODEC FILE OUTPUT.rgb WIDTH HEIGHT NUM_FRAMES [DEVICE]
 
-OUTPUT.rgb holds the frames one after the other, uint8 (3,H,W) each. Prints one JSON object.
+OUTPUT.rgb holds the frames one after the other, uint8 (3,H,W) each. Prints one JSON object: frames and
+seconds, or the errno of a full disk.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ import torch
 from torch import Tensor
 
 from gencodec.codec import CorruptStream, VideoInfo
+from gencodec.evaluation.store import FULL
 
 
 def main(args: list[str]) -> None:
@@ -30,11 +33,17 @@ def main(args: list[str]) -> None:
     start = time.perf_counter()
     frames = decoded_frames(name, Path(source), info, *device)
     count = 0
-    with open(target, "wb") as file:
-        for frame in frames:
-            file.write(frame.numpy().tobytes())
-            count += 1
-    print(json.dumps({"frames": count, "seconds": time.perf_counter() - start}))  # noqa: T201
+    try:
+        with open(target, "wb") as file:
+            for frame in frames:
+                file.write(frame.numpy().tobytes())
+                count += 1
+        found = {"frames": count, "seconds": time.perf_counter() - start}
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        found = {"errno": error.errno}
+    print(json.dumps(found))  # noqa: T201
 
 
 def decoded_frames(name: str, source: Path, info: VideoInfo, device: str = "auto") -> Iterable[Tensor]:
@@ -51,7 +60,8 @@ def decoded_frames(name: str, source: Path, info: VideoInfo, device: str = "auto
 def decode_elsewhere(name: str, source: Path, target: Path, info: VideoInfo, device: str = "auto") -> float:
     """Run `main` in a process of its own; returns its seconds.
 
-    Raises CorruptStream where it fails, or gives another number of frames than `info` says.
+    Raises CorruptStream where it fails, or gives another number of frames than `info` says; OSError where the
+    disk is full.
     """
     size = [str(info.width), str(info.height), str(info.num_frames)]
     command = [sys.executable, "-m", __name__, name, str(source), str(target), *size, device]
@@ -60,6 +70,8 @@ def decode_elsewhere(name: str, source: Path, target: Path, info: VideoInfo, dev
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise CorruptStream(f"{name} could not decode {source.name}: {reason}")
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    if "errno" in result:
+        raise OSError(result["errno"], os.strerror(result["errno"]), str(target))
     if result["frames"] != info.num_frames:
         raise CorruptStream(f"{name} decoded {result['frames']} of {info.num_frames} frames of {source.name}")
     return float(result["seconds"])

@@ -59,11 +59,7 @@ def measure(point: Point, folder: Path) -> dict[str, Any]:
         coded = contestant.encode(video, file, point.setting)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         raw = Path(scratch) / "frames.rgb"
-        try:
-            decode_seconds = decode_elsewhere(contestant.name, file, raw, clip.info, point.device)
-        except CorruptStream:
-            check_room(raw, clip)  # the disk's fault, not the codec's
-            raise
+        decode_seconds = decode_elsewhere(contestant.name, file, raw, clip.info, point.device)
         scores = score(clip, raw, point.suite)
         write_video(folder / "decoded" / f"{point.key}.mp4", _frames(raw, clip.info), clip.info)
     source = keep_source(clip, folder)
@@ -103,13 +99,6 @@ def keep_source(clip: Clip, folder: Path) -> str:
         with clip.video() as video:
             write_video(target, video, clip.info)
     return digest
-
-
-def check_room(raw: Path, clip: Clip) -> None:
-    """Fill the file with as many bytes as the clip's frames have. Raises OSError where the disk is full."""
-    with open(raw, "wb") as file:
-        for _ in range(clip.info.num_frames or 0):
-            file.write(bytes(3 * clip.info.height * clip.info.width))
 
 
 def _taken_of(clip: Clip) -> str:

@@ -11,11 +11,12 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a full disk, a quota and a limit answer
 
 
 class Store:
@@ -30,12 +31,18 @@ class Store:
         self._read()
 
     def add(self, row: Row) -> None:
-        """Write a finished row; it survives a crash from here on."""
+        """Write a finished row; it survives a crash from here on. Raises OSError, the file as it was then."""
+        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):
+                os.truncate(self.path, size)
+            raise
         self.rows[row["key"]] = row
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
 
     def _read(self) -> None:
         """Take the whole lines; the end of a line that a crash cut is removed."""

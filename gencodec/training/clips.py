@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -68,23 +67,3 @@ def scenes(frames: Sequence[np.ndarray]) -> list[Tensor]:
             found.append([])
         found[-1].append(frame)
     return [torch.from_numpy(np.stack(scene)) for scene in found if scene]
-
-
-class ClipSource:
-    """An endless sequence of random batches on `device`, which a checkpoint can go on with."""
-
-    def __init__(self, bank: ClipBank, size: int, device: torch.device, seed: int) -> None:
-        self.bank, self.size, self.device = bank, size, device
-        self.generator = np.random.default_rng(seed)
-
-    def next(self) -> Tensor:
-        """The next batch (size,frames,3,crop,crop) in [0,1]."""
-        return self.bank.batch(self.size, self.generator).to(self.device)
-
-    def state(self) -> dict[str, Any]:
-        """The generator's state, plain integers."""
-        return dict(self.generator.bit_generator.state)
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
-        self.generator.bit_generator.state = state

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -137,18 +137,29 @@ class DeviceBank:
         return self.pixels[index].float() / 255
 
 
+class Bank(Protocol):
+    """What batches are drawn from."""
+
+    def batch(self, size: int, generator: np.random.Generator) -> Tensor:
+        """`size` of them, in [0,1]."""
+        ...
+
+
 class BatchSource:
     """An endless sequence of random batches on `device`, which a checkpoint can go on with."""
 
-    def __init__(self, bank: PictureBank, size: int, device: torch.device, seed: int) -> None:
-        self.bank = bank if device.type == "cpu" else DeviceBank(bank, device)
+    def __init__(self, bank: Bank, size: int, device: torch.device, seed: int) -> None:
+        self.bank: Bank = bank
+        if isinstance(bank, PictureBank) and device.type != "cpu":
+            self.bank = DeviceBank(bank, device)
         self.size, self.device = size, device
         self.generator = np.random.default_rng(seed)
 
     def next(self) -> Tensor:
-        """The next batch (size,3,crop,crop) in [0,1], channels last."""
+        """The next batch (size,...) in [0,1]; pictures channels last."""
         batch = self.bank.batch(self.size, self.generator)
-        return batch.to(self.device, memory_format=torch.channels_last)
+        layout = torch.channels_last if batch.dim() == 4 else torch.contiguous_format
+        return batch.to(self.device, memory_format=layout)
 
     def state(self) -> dict[str, Any]:
         """The generator's state, plain integers."""

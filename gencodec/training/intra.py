@@ -29,6 +29,7 @@ from gencodec.nn.state import load_float, thaw_tables
 from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
 from gencodec.training.patches import Patches, cut_patches, cut_window
 from gencodec.training.perceptual import Distances, PerceptualLoss
+from gencodec.training.qualities import draw_quality, log_spaced
 from gencodec.training.recipe import PRIOR, Recipe
 
 
@@ -75,7 +76,7 @@ class IntraTask:
             self._calibrate(x)
         if phase != "rate" and not self.exact:
             self.make_exact(x)
-        quality = self._draw_quality(len(x))
+        quality = draw_quality(len(x), self.generator).to(self.device)
         if phase in PRIOR:
             return self._train_prior(x, quality)
         return self._train_synthesis(x, quality, phase)
@@ -117,7 +118,7 @@ class IntraTask:
             y = self.model.transforms.to_latents(x, quality)
         estimate = latents(y, quality)
         rate = (estimate.y_bits + estimate.z_bits) / (x.shape[-1] * x.shape[-2])  # (B,) bpp
-        loss = (rate / self._lambda(quality)).mean()
+        loss = (rate / log_spaced(quality, self.recipe.lambda_min, self.recipe.lambda_max)).mean()
         self._update(loss)
         if self.exact:
             project(latents.prior)
@@ -179,15 +180,6 @@ class IntraTask:
         x = x.repeat(8, 1, 1, 1)
         quality = torch.arange(len(x), device=self.device) * (NUM_QUALITIES - 1) // (len(x) - 1)
         return self.model.transforms.to_latents(x, quality), quality
-
-    def _draw_quality(self, size: int) -> Tensor:
-        """A quality for each picture, one from each `size`-th part of the range: steps differ less so."""
-        parts = (np.arange(size) + self.generator.random(size)) * (NUM_QUALITIES / size)
-        return torch.from_numpy(parts.astype(np.int64)).to(self.device)
-
-    def _lambda(self, quality: Tensor) -> Tensor:
-        r = self.recipe
-        return r.lambda_min * (r.lambda_max / r.lambda_min) ** (quality.float() / (NUM_QUALITIES - 1))
 
     def _update(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)  # so that Adam leaves alone what has no gradient

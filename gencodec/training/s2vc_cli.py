@@ -10,7 +10,8 @@ import torch
 
 from gencodec.methods.intra.model import IntraModel
 from gencodec.training.cli import add_budget, budgets, check_budget
-from gencodec.training.clips import ClipBank, ClipSource
+from gencodec.training.clips import ClipBank
+from gencodec.training.data import BatchSource
 from gencodec.training.s2vc_loop import LoopRecipe, LoopTask
 from gencodec.training.trainer import Trainer
 from gencodec.weights import load_named
@@ -51,6 +52,6 @@ def train_s2vc(args: list[str]) -> None:
     recipe = replace(LoopRecipe(), batch=options.batch, crop=options.crop, frames=options.frames)
     bank = ClipBank(options.data, crop=recipe.crop, frames=recipe.frames, limit=options.limit)
     task = LoopTask(recipe, IntraModel.frozen(load_named(INTRA)[0]), device, options.seed)
-    source = ClipSource(bank, recipe.batch, device, options.seed + int(1e6))
+    source = BatchSource(bank, recipe.batch, device, options.seed + int(1e6))
     out = options.out or Path("runs") / f"s2vc-{options.stage}"
     Trainer(task, source, out, *budgets(options)).run()

@@ -20,6 +20,7 @@ from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.model import CodingLoop, PredictedFrame
 from gencodec.nn.exact import convert, equalise, exact_layers, project
 from gencodec.nn.quality import NUM_QUALITIES
+from gencodec.training.qualities import draw_quality, log_spaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class LoopTask:
 
     def step(self, x: Tensor, progress: float) -> dict[str, float]:
         """One optimizer step on clips x (B,T,3,H,W) in [0,1]; returns what the log shows."""
-        quality = self._draw_quality(len(x))
+        quality = draw_quality(len(x), self.generator).to(self.device)
         if not self.calibrated:
             self._calibrate(x)
         if progress >= self.recipe.exact_from and not self.exact:
@@ -62,7 +63,7 @@ class LoopTask:
         self.model.train()
         frames = self.code(x, quality)
         bits, errors = self._rate_and_error(x, frames)  # (T-1,B) each
-        weight = self._lambda(quality)
+        weight = log_spaced(quality, self.recipe.lambda_min, self.recipe.lambda_max)
         loss = ((bits + weight * errors) / weight.sqrt()).mean()  # about as much at every quality
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -84,7 +85,7 @@ class LoopTask:
 
     def make_exact(self, x: Tensor) -> None:
         """Equalise the entropy networks on x at all rates, convert them to integers."""
-        quality = (torch.arange(len(x), device=self.device) * (NUM_QUALITIES - 1)) // max(len(x) - 1, 1)
+        quality = self._at_all_rates(len(x))
         links = [link for latents in self._latents() for link in latents.prior.links()]
         with torch.no_grad():
             equalise(links, lambda: self.code(x, quality))
@@ -117,7 +118,7 @@ class LoopTask:
     @torch.no_grad()
     def _calibrate(self, x: Tensor) -> None:
         """Scales begin at the deviations of the first batch."""
-        quality = (torch.arange(len(x), device=self.device) * (NUM_QUALITIES - 1)) // max(len(x) - 1, 1)
+        quality = self._at_all_rates(len(x))
         buffer, _ = self.model.begin(*key_of(self.intra, x[:, 0], quality))
         flow = self.model.motion_of(x[:, 1], buffer, quality)
         self.model.motion_latents.calibrate(self.model.to_symbols(flow, quality), quality)
@@ -143,13 +144,8 @@ class LoopTask:
         shown = {"loss": loss, "bpp": bits.mean(), "motion_bpp": motion, "psnr": psnr}
         return {name: value.item() for name, value in shown.items()} | saturation
 
-    def _draw_quality(self, size: int) -> Tensor:
-        parts = (np.arange(size) + self.generator.random(size)) * (NUM_QUALITIES / size)
-        return torch.from_numpy(parts.astype(np.int64)).to(self.device)
-
-    def _lambda(self, quality: Tensor) -> Tensor:
-        r = self.recipe
-        return r.lambda_min * (r.lambda_max / r.lambda_min) ** (quality.float() / (NUM_QUALITIES - 1))
+    def _at_all_rates(self, size: int) -> Tensor:
+        return (torch.arange(size, device=self.device) * (NUM_QUALITIES - 1)) // max(size - 1, 1)
 
 
 @torch.no_grad()

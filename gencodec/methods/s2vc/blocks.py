@@ -1,11 +1,9 @@
-"""Blocks that the networks of `s2vc` are made of: cheap convolutions, gated mixing, up and down."""
+"""Blocks that the networks of `s2vc` are made of: cheap convolutions and gated mixing."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from gencodec.nn.layers import Upsample
 
 SLOPE = 0.125
 
@@ -31,16 +29,6 @@ class DepthBlock(nn.Module):
 def chain(in_channels: int, channels: int, blocks: int) -> nn.Sequential:
     """A 1x1 convolution to `channels`, then `blocks` blocks."""
     return nn.Sequential(nn.Conv2d(in_channels, channels, 1), *(DepthBlock(channels) for _ in range(blocks)))
-
-
-def down(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """Half the height and width."""
-    return nn.Conv2d(in_channels, out_channels, 2, stride=2)
-
-
-def up(in_channels: int, out_channels: int) -> Upsample:
-    """Double the height and width."""
-    return Upsample(in_channels, out_channels)
 
 
 def zero(module: nn.Conv2d) -> nn.Conv2d:

@@ -14,7 +14,7 @@ from gencodec.entropy.model import LatentEstimate, LatentModel
 from gencodec.entropy.temporal import TemporalState
 from gencodec.methods.s2vc.pcodec import Buffer, Config, Extractor, KeyAdaptor, Residuals
 from gencodec.nn.motion import block_motion
-from gencodec.nn.quality import QualityTable
+from gencodec.nn.quality import NUM_QUALITIES, QualityTable
 
 MOTION_LOG2_GAINS = (-1.0, 1.0)  # steps of 2 pixels at quality 0, of half a pixel at 63
 SMOOTHNESS = (0.004, 0.0006)  # of the motion search at quality 0 and 63
@@ -51,7 +51,7 @@ class CodingLoop(nn.Module):
     def motion_of(self, x: Tensor, buffer: Buffer, quality: Tensor) -> Tensor:
         """What the encoder finds, (B,2,H/16,W/16) in pixels."""
         first, last = SMOOTHNESS
-        smoothness = first * (last / first) ** (quality.float() / 63)
+        smoothness = first * (last / first) ** (quality.float() / (NUM_QUALITIES - 1))
         return block_motion(buffer.picture, x, smoothness)
 
     def to_symbols(self, flow: Tensor, quality: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gencodec.methods.intra.cosine import SIZE, dct_basis, log2_weights
-from gencodec.methods.s2vc.blocks import chain, down, up, zero
+from gencodec.methods.s2vc.blocks import chain, zero
+from gencodec.nn.layers import Upsample
 from gencodec.nn.motion import BLOCK, upsampled
 from gencodec.nn.quality import QualityTable
 from gencodec.nn.warp import warp
@@ -64,7 +65,7 @@ class KeyAdaptor(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         c = config.features
-        self.latents = nn.Sequential(nn.Conv2d(config.key_channels, c, 1), up(c, c))
+        self.latents = nn.Sequential(nn.Conv2d(config.key_channels, c, 1), Upsample(c, c))
         self.body = chain(UNSHUFFLED + c, c, 2)
         self.repair = zero(nn.Conv2d(c, UNSHUFFLED, 1))
 
@@ -104,8 +105,8 @@ class Residuals(nn.Module):
         self.inverse = nn.ConvTranspose2d(y, 3, SIZE, stride=SIZE, bias=False)
         self.embed = nn.Conv2d(UNSHUFFLED, c, 1)
         self.analysis = chain(2 * c, c, config.blocks)
-        self.analysis_out = zero(down(c, y))
-        self.enter = up(y, c)
+        self.analysis_out = zero(nn.Conv2d(c, y, 2, stride=2))
+        self.enter = Upsample(y, c)
         self.synthesis = chain(2 * c, c, config.blocks)
         self.repair = zero(nn.Conv2d(c, UNSHUFFLED, 1))
         self.log2_gain = QualityTable(y, *LOG2_GAINS).requires_grad_(False)
