@@ -161,6 +161,13 @@ class LatentPrior(nn.Module):
             *(link for net in self._near() for link in net.links()),
         ]
 
+    @torch.no_grad()
+    def rescale_extra(self, factor: Tensor) -> None:
+        """Take `extra` that is `factor` (extra_channels,) times what it was, and compute what was computed."""
+        width = len(self.hyper_up2.conv.bias) // 4
+        for consumer in (self.first_in, *(net.conv_in for net in self._near())):
+            consumer.weight[:, width : width + self.extra_channels].div_(factor[:, None, None])
+
     def bias_for(self, index: Tensor, quality: Tensor) -> Tensor:
         """The output of a head that stands for the scale index (B,C) at `quality` (B,)."""
         return (index - self._base_index(quality)[:, :, 0, 0]) / 4

@@ -9,10 +9,13 @@ on every device. A GOP begins with a new state: what is lost with one never touc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from gencodec.nn.exact import ACT_MAX, ExactConv2d, to_activation
+from gencodec.entropy.prior import LatentPrior
+from gencodec.nn.exact import ACT_MAX, ExactConv2d, headroom, to_activation
 from gencodec.nn.layers import compand
 
 LEAK = 0.5  # of the state that a frame leaves; a power of two, so that it cannot round twice
@@ -36,3 +39,17 @@ class TemporalState(nn.Module):
         seen = torch.cat([to_activation(compand(y_hat)), state], 1)
         total = LEAK * state + self.from_frame(seen)
         return to_activation(total) if self.from_frame.exact else total.clamp(-ACT_MAX, ACT_MAX)
+
+    @torch.no_grad()
+    def equalise(self, states: Tensor, priors: Sequence[LatentPrior]) -> None:
+        """Scale the planes by powers of two so that `states` (B,channels,H,W) fill the range; before conversion.
+
+        `priors` read the state. What they compute stays the same, as leaky ReLU is positively homogeneous.
+        """
+        factor = headroom(states)
+        for producer in (self.from_key, self.from_frame):
+            producer.weight.mul_(factor[:, None, None, None])
+            producer.bias.mul_(factor)
+        self.from_frame.weight[:, -self.channels :].div_(factor[:, None, None])
+        for prior in priors:
+            prior.rescale_extra(factor)

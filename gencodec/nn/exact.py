@@ -272,7 +272,7 @@ def equalise(links: Sequence[Link], run: Callable[[], object]) -> None:
     run()
     for hook in hooks:
         hook.remove()
-    factors = {link.output: _headroom(seen[link.output]) for link in links}
+    factors = {link.output: headroom(seen[link.output]) for link in links}
     for link in links:
         factor = factors[link.output]  # (C,)
         spread = factor.repeat_interleave(
@@ -285,7 +285,7 @@ def equalise(links: Sequence[Link], run: Callable[[], object]) -> None:
             consumer.weight[:, : len(factor)].div_(factor[None, :, None, None])
 
 
-def _headroom(x: Tensor) -> Tensor:
+def headroom(x: Tensor) -> Tensor:
     """Power of two per channel (C,) that brings x (B,C,H,W) just below the clamp."""
     top = torch.quantile(_sample(x.abs().transpose(0, 1).flatten(1)), 0.9995, dim=1).clamp_min(1e-3)
     return torch.exp2(torch.floor(torch.log2(ACT_MAX / (MARGIN * top))).clamp(-8, 8))

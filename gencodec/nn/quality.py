@@ -40,3 +40,8 @@ class QualityTable(nn.Module):
         """All rows, (64,channels), from the anchors."""
         with torch.autocast(self.anchors.device.type, enabled=False):  # what ships is float32
             return anchor_weights().to(self.anchors) @ self.anchors
+
+
+def log_spaced(quality: Tensor, first: float, last: float) -> Tensor:
+    """From `first` at quality 0 to `last` at 63, evenly in the logarithm; (B,)."""
+    return first * (last / first) ** (quality.float() / (NUM_QUALITIES - 1))

@@ -24,12 +24,12 @@ from torch import Tensor
 from gencodec.methods.intra.model import NOT_FLOAT, IntraModel
 from gencodec.nn.exact import convert, equalise, exact_layers, project
 from gencodec.nn.exact_io import load_exact
-from gencodec.nn.quality import NUM_QUALITIES
+from gencodec.nn.quality import NUM_QUALITIES, log_spaced
 from gencodec.nn.state import load_float, thaw_tables
 from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
 from gencodec.training.patches import Patches, cut_patches, cut_window
 from gencodec.training.perceptual import Distances, PerceptualLoss
-from gencodec.training.qualities import draw_quality, log_spaced
+from gencodec.training.qualities import draw_quality
 from gencodec.training.recipe import PRIOR, Recipe
 
 

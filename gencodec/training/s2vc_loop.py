@@ -17,19 +17,19 @@ import torch
 from torch import Tensor
 
 from gencodec.methods.intra.model import IntraModel
-from gencodec.methods.s2vc.model import CodingLoop, PredictedFrame
+from gencodec.methods.s2vc.model import STEPS_PER_PIXEL, CodingLoop, PredictedFrame, global_motion, key_quality
 from gencodec.nn.exact import convert, equalise, exact_layers, project
-from gencodec.nn.quality import NUM_QUALITIES
-from gencodec.training.qualities import draw_quality, log_spaced
+from gencodec.nn.quality import NUM_QUALITIES, log_spaced
+from gencodec.training.qualities import draw_quality
 
 
 @dataclass(frozen=True, slots=True)
 class LoopRecipe:
     """What the loss weighs, and how fast it learns."""
 
-    lambda_min: float = 4e-5  # of squared levels against bits a pixel, log-spaced over the quality
-    lambda_max: float = 2e-3
-    exact_from: float = 0.4  # share of the budget
+    lambda_min: float = 8e-5  # of squared levels against bits a pixel, log-spaced over the quality
+    lambda_max: float = 7e-3
+    exact_from: float = 0.7  # share of the budget
     learning_rate: float = 4e-4
     batch: int = 4
     crop: int = 192
@@ -89,6 +89,8 @@ class LoopTask:
         links = [link for latents in self._latents() for link in latents.prior.links()]
         with torch.no_grad():
             equalise(links, lambda: self.code(x, quality))
+            states = torch.cat([frame.state for frame in self.code(x, quality)])
+            self.model.temporal.equalise(states, [latents.prior for latents in self._latents()])
         convert(self.model)
         self.exact = self.rescaled = True
 
@@ -120,8 +122,9 @@ class LoopTask:
         """Scales begin at the deviations of the first batch."""
         quality = self._at_all_rates(len(x))
         buffer, _ = self.model.begin(*key_of(self.intra, x[:, 0], quality))
-        flow = self.model.motion_of(x[:, 1], buffer, quality)
-        self.model.motion_latents.calibrate(self.model.to_symbols(flow, quality), quality)
+        motion = self.model.motion_of(x[:, 1], buffer, quality)
+        self.model.motion_latents.calibrate(motion - global_motion(motion), quality)
+        flow = motion / STEPS_PER_PIXEL
         y = self.model.residuals.encode(x[:, 1], self.model.extractor(buffer, flow), quality)
         self.model.latents.calibrate(y, quality)
         self.calibrated = True
@@ -151,6 +154,7 @@ class LoopTask:
 @torch.no_grad()
 def key_of(intra: IntraModel, x: Tensor, quality: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """A key frame as a decoder has it: linear picture, y_hat, and y_hat without its gains."""
+    quality = key_quality(quality)
     transforms, latents = intra.transforms, intra.latents
     y_hat = latents(transforms.to_latents(x, quality).float(), quality).y_hat
     scaled = y_hat * torch.exp2(-transforms.log2_gain(quality))[:, :, None, None]

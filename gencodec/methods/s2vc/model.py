@@ -14,11 +14,19 @@ from gencodec.entropy.model import LatentEstimate, LatentModel
 from gencodec.entropy.temporal import TemporalState
 from gencodec.methods.s2vc.pcodec import Buffer, Config, Extractor, KeyAdaptor, Residuals
 from gencodec.nn.motion import block_motion
-from gencodec.nn.quality import NUM_QUALITIES, QualityTable
+from gencodec.nn.quality import NUM_QUALITIES, log_spaced
 
-MOTION_LOG2_GAINS = (-1.0, 1.0)  # steps of 2 pixels at quality 0, of half a pixel at 63
-SMOOTHNESS = (0.004, 0.0006)  # of the motion search at quality 0 and 63
+STEPS_PER_PIXEL = 2  # of motion
+MOTION_PRICE = (0.0025, 0.0002)  # of the motion search at quality 0 and 63
 MOTION_CHANNELS, MOTION_HYPER = 2, 8
+GLOBAL_BITS = 16.0  # of a frame's global motion
+KEY_QUALITY = (18, 63)  # of the key frame at quality 0 and 63
+
+
+def key_quality(quality: Tensor) -> Tensor:
+    """The quality of a GOP's key frame: better than the others', which feed on it."""
+    first, last = KEY_QUALITY
+    return first + torch.div(quality * (last - first), NUM_QUALITIES - 1, rounding_mode="floor")
 
 
 class PredictedFrame(NamedTuple):
@@ -39,7 +47,6 @@ class CodingLoop(nn.Module):
         self.key = KeyAdaptor(c)
         self.extractor = Extractor(c)
         self.residuals = Residuals(c)
-        self.motion_gain = QualityTable(MOTION_CHANNELS, *MOTION_LOG2_GAINS).requires_grad_(False)
         self.temporal = TemporalState(c.key_channels, c.y_channels + MOTION_CHANNELS, c.state_channels)
         self.motion_latents = LatentModel(
             MOTION_CHANNELS, MOTION_HYPER, 32, 48, extra_channels=c.state_channels
@@ -49,18 +56,9 @@ class CodingLoop(nn.Module):
         )
 
     def motion_of(self, x: Tensor, buffer: Buffer, quality: Tensor) -> Tensor:
-        """What the encoder finds, (B,2,H/16,W/16) in pixels."""
-        first, last = SMOOTHNESS
-        smoothness = first * (last / first) ** (quality.float() / (NUM_QUALITIES - 1))
-        return block_motion(buffer.picture, x, smoothness)
-
-    def to_symbols(self, flow: Tensor, quality: Tensor) -> Tensor:
-        """Motion in its quantisation steps."""
-        return flow * self._motion_gain(quality)
-
-    def to_flow(self, m_hat: Tensor, quality: Tensor) -> Tensor:
-        """The other way, pixels."""
-        return m_hat / self._motion_gain(quality)
+        """What the encoder finds: integers (B,2,H/16,W/16), x and y in half pixels."""
+        price = log_spaced(quality, *MOTION_PRICE)
+        return (STEPS_PER_PIXEL * block_motion(buffer.picture, x, price)).round()
 
     def begin(self, picture: Tensor, y_hat: Tensor, scaled: Tensor) -> tuple[Buffer, Tensor]:
         """Buffer and state after a key frame: linear picture, y_hat as coded, and without its gains."""
@@ -68,19 +66,23 @@ class CodingLoop(nn.Module):
 
     def forward(self, x: Tensor, buffer: Buffer, state: Tensor, quality: Tensor) -> PredictedFrame:
         """Code x (B,3,H,W) in [0,1] against what came before; quality (B,)."""
-        wanted = self.to_symbols(self.motion_of(x, buffer, quality), quality)
-        motion: LatentEstimate = self.motion_latents(wanted, quality, state)
-        context = self.extractor(buffer, self.to_flow(motion.y_hat, quality))
+        wanted = self.motion_of(x, buffer, quality)
+        shift = global_motion(wanted)
+        motion: LatentEstimate = self.motion_latents(wanted - shift, quality, state)
+        flow = (motion.y_hat + shift) / STEPS_PER_PIXEL
+        context = self.extractor(buffer, flow)
         y = self.residuals.encode(x, context, quality).float()
         residual: LatentEstimate = self.latents(y, quality, state)
         after = self.residuals.decode(residual.y_hat, context, quality)
         seen = torch.cat([residual.y_hat, motion.y_hat], 1)
         return PredictedFrame(
             after,
-            motion.y_bits + motion.z_bits,
+            motion.y_bits + motion.z_bits + GLOBAL_BITS,
             residual.y_bits + residual.z_bits,
             self.temporal.update(state, seen),
         )
 
-    def _motion_gain(self, quality: Tensor) -> Tensor:
-        return torch.exp2(self.motion_gain(quality))[:, :, None, None]
+
+def global_motion(motion: Tensor) -> Tensor:
+    """The median over all blocks of motion (B,2,h,w): (B,2,1,1)."""
+    return motion.flatten(2).median(2).values[:, :, None, None]

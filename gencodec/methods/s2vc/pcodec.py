@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from gencodec.methods.intra.cosine import SIZE, dct_basis, log2_weights
 from gencodec.methods.s2vc.blocks import chain, zero
 from gencodec.nn.layers import Upsample
-from gencodec.nn.motion import BLOCK, upsampled
+from gencodec.nn.motion import BLOCK, compensate, upsampled
 from gencodec.nn.quality import QualityTable
 from gencodec.nn.warp import warp
 
 F8 = 8  # pixels a place of the features
 UNSHUFFLED = 3 * F8 * F8
-LOG2_GAINS = (-3.8, -1.0)  # of the residual at quality 0 and 63
+LOG2_GAINS = (-3.2, 0.2)  # of the residual at quality 0 and 63
 MAX_STEP = 1.0  # octaves by which the adaptive step may differ
 
 
@@ -35,7 +35,7 @@ class Config:
     """Sizes of the tiny preset."""
 
     features: int = 96
-    y_channels: int = 128
+    y_channels: int = 192
     z_channels: int = 32
     state_channels: int = 32  # of the integer temporal prior
     prior_width: int = 64
@@ -88,7 +88,7 @@ class Extractor(nn.Module):
 
     def forward(self, buffer: Buffer, flow: Tensor) -> Context:
         """flow (B,2,H/16,W/16), pixels, from this frame to the one before."""
-        picture = warp(buffer.picture, upsampled(flow, BLOCK))
+        picture = compensate(buffer.picture, flow)
         features = warp(buffer.features, upsampled(flow, BLOCK // F8) / F8)
         context = self.adaptor(torch.cat([F.pixel_unshuffle(picture, F8), features], 1))
         prediction = picture + F.pixel_shuffle(self.repair(context), F8)
