@@ -1,10 +1,11 @@
-"""Writes the measured numbers into the README's results block and docs/benchmarks.md: nobody types them.
+"""Writes the measured numbers into the README's results block and the docs: nobody types them.
 
-    python benchmarks/report.py            rewrite both from results/*.json
-    python benchmarks/report.py --check    change nothing; exit 1 if either is out of date
+    python benchmarks/report.py            rewrite all pages from results/*.json
+    python benchmarks/report.py --check    change nothing; exit 1 if one is out of date
 
 Reads those that are there of rd-video.json and rd-intra.json (rd.py), speed-metrics.json (metrics_speed.py),
-speed-entropy.json (speed.py), exact-cuda.json (exact_cuda.py). The curves of whole clips become
+speed-entropy.json (speed.py), exact-cuda.json (exact_cuda.py), size-s2vc-paper.json (s2vc_paper_size.py),
+speed-s2vc-paper.json (s2vc_paper_speed.py), the last two for docs/methods/s2vc-paper.md. The curves of whole clips become
 docs/images/rd-video.svg.
 """
 
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from report_paper import size_table, speed_table
 from report_video import metrics_detail, picture, video_detail, video_summary
 from report_words import Result, percent, provenance, table
 
@@ -44,26 +46,31 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def pages(root: Path) -> dict[Path, str]:
-    """What README.md and docs/benchmarks.md should hold. Raises ValueError if the README has no markers."""
+    """What README.md and the pages should hold. Raises ValueError if the README has no markers."""
     results = {
         path.stem: json.loads(path.read_text()) for path in (root / "benchmarks" / "results").glob("*.json")
     }
     readme = root / "README.md"
-    head, begin, rest = _text_of(readme).partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{readme} lacks the markers {BEGIN} and {END}")
-    block = sections(results, SUMMARIES)
     detail = sections(results, DETAILS)
     origin = "Written by `benchmarks/report.py` from `benchmarks/results/*.json`, never by hand."
     docs = root / "docs"
     found = {
-        readme: f"{head}{BEGIN}\n{block}\n{END}{tail}",
+        readme: _between_markers(readme, sections(results, SUMMARIES)),
         docs / "benchmarks.md": f"# Benchmarks\n\n{origin}\n\n{detail}\n",
     }
+    if (paper := docs / "methods" / "s2vc-paper.md").exists():
+        found[paper] = _between_markers(paper, sections(results, PAPER))
     if "rd-video" in results:
         found[docs / "images" / "rd-video.svg"] = picture(results["rd-video"])
     return found
+
+
+def _between_markers(page: Path, block: str) -> str:
+    head, begin, rest = _text_of(page).partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page} lacks the markers {BEGIN} and {END}")
+    return f"{head}{BEGIN}\n{block}\n{END}{tail}"
 
 
 def sections(results: dict[str, Result], writers: dict[str, Callable[[Result], str]]) -> str:
@@ -175,6 +182,10 @@ SUMMARIES: dict[str, Callable[[Result], str]] = {
     "rd-video": video_summary,
     "rd-intra": rd_summary,
     "speed-entropy": entropy_summary,
+}
+PAPER: dict[str, Callable[[Result], str]] = {
+    "size-s2vc-paper": size_table,
+    "speed-s2vc-paper": speed_table,
 }
 DETAILS: dict[str, Callable[[Result], str]] = {
     "rd-video": video_detail,

@@ -81,7 +81,14 @@ def intra(repetitions: int) -> dict[str, Any]:
     return {"threads": torch.get_num_threads(), "bytes": len(payload), "seconds": seconds}
 
 
-PARTS: dict[str, Callable[[int], dict[str, Any]]] = {"entropy": entropy, "intra": intra}
+def s2vc(repetitions: int) -> dict[str, Any]:
+    """`s2vc`, frames a second by the clock and its parts; in a file of its own."""
+    import speed_s2vc
+
+    return speed_s2vc.s2vc(repetitions)
+
+
+PARTS: dict[str, Callable[[int], dict[str, Any]]] = {"entropy": entropy, "intra": intra, "s2vc": s2vc}
 
 
 def interleave(functions: dict[str, Callable[[], object]], repetitions: int) -> dict[str, dict[str, float]]:

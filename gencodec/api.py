@@ -53,9 +53,10 @@ def create(
         raise ValueError(f"method {method!r} has no preset {preset!r}; it has {', '.join(cls.weight_sets)}")
     target = check_device(device)
     settings = cls.pack_settings(**options)
-    return load(
-        cls, weights_table.load_set(cls.weight_sets[preset][0], preset, path=weights), settings, target
-    )
+    loaded = cls.weights_from(preset, weights)
+    if loaded is None:
+        loaded = weights_table.load_set(cls.weight_sets[preset][0], preset, path=weights)
+    return load(cls, loaded, settings, target)
 
 
 def load(cls: type[Codec], weights: Weights, settings: bytes, device: str) -> Codec:
@@ -170,12 +171,23 @@ def decode(
         cls = class_for(reader.header)
         selection = _check_range(frames, reader.num_frames, partial=partial)
         target = check_device(device)
-        wanted = cls.weight_sets.get(reader.header.preset, ())
-        loaded = weights_table.choose_set(
-            wanted, reader.header.weights_id, reader.header.preset, path=weights
-        )
+        loaded = _weights_for(cls, reader.header, weights)
         codec = load(cls, loaded, reader.header.settings, target)
         return DecodedVideo(stream, codec, reader.header, reader.num_frames, selection)
+
+
+def _weights_for(cls: type[Codec], header: wire.Header, path: str | Path | None) -> Weights:
+    """Return the weights that the header asks for. Raises WeightsMissing if they are not here."""
+    loaded = cls.weights_from(header.preset, path)
+    if loaded is None:
+        sets = cls.weight_sets.get(header.preset, ())
+        return weights_table.choose_set(sets, header.weights_id, header.preset, path=path)
+    if loaded.id != header.weights_id:
+        raise WeightsMissing(
+            f"the stream needs {header.preset} weights {header.weights_id:08x}, {path} holds {loaded.id:08x}; "
+            "give the folder that it was made with"
+        )
+    return loaded
 
 
 def class_for(header: wire.Header) -> type[Codec]:

@@ -106,11 +106,14 @@ def _method_rows(name: str) -> list[dict[str, Any]]:
             "method": name,
             "number": cls.codec_id,
             "preset": preset,
-            **_set_fields(list(sets[0])),
+            **(_set_fields(list(sets[0])) if sets else FROM_FOLDER),
             "paper": cls.paper,
         }
         for preset, sets in cls.weight_sets.items()
     ]
+
+
+FROM_FOLDER = {"parameters": 0, "weights": "give a folder", "licence": "-"}
 
 
 def _set_fields(names: list[str]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import torch
     from torch import Tensor
@@ -91,7 +93,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class EncodedGop:
-    """One group of pictures as coded at one quality: what a `RateControl` weighs.
+    """One group of pictures, or a window of a long one, as coded at one quality: what a `RateControl` weighs.
 
     `symbols` are the int32 arrays in coding order; `recon` renders the frames that a decoder would give.
     """
@@ -103,7 +105,11 @@ class EncodedGop:
 
 
 class RateControl(ABC):
-    """Decides at which quality each GOP is coded. One object serves one call of `encode`."""
+    """Decides at which quality each GOP is coded, or each window of a long one. One object serves one call of
+    `encode`. `window` is how many frames at most it wants to weigh at once.
+    """
+
+    window: ClassVar[int] = 32
 
     @abstractmethod
     def select(self, encode_gop: Callable[[int], EncodedGop]) -> EncodedGop:
@@ -116,7 +122,7 @@ class Codec(ABC):
     The laws that every codec is tested for: tests/test_laws.py. `codec_id` is the method's number on the wire
     (1..127 for those of this package, 128..255 for others), `version` the version of its payload syntax.
     `weight_sets` maps a preset ("tiny", "paper") to the sets of weights files that it can decode with, newest
-    first.
+    first; to none for a preset that `weights_from` loads from a folder of the user's.
     """
 
     name: ClassVar[str]
@@ -136,6 +142,14 @@ class Codec(ABC):
         if options:
             raise ValueError(f"method {cls.name!r} has no options, got {sorted(options)}")
         return b""
+
+    @classmethod
+    def weights_from(cls, preset: str, path: Path | str | None) -> Weights | None:
+        """Weights of a preset whose files have a layout of their own, from `path`.
+
+        None, the default, for presets of the table of weights. Raises WeightsMissing.
+        """
+        return None
 
     @classmethod
     @abstractmethod

@@ -70,7 +70,8 @@ def check_weights() -> dict[str, str]:
     found = {name: weights.problem_with(name) or "ok" for name in weights.WEIGHTS}
     for method in registry.BUILT_IN:
         for sets in registry.codec_class(method).weight_sets.values():
-            found |= {name: "not in this version" for name in sets[0] if name not in weights.WEIGHTS}
+            names = sets[0] if sets else ()  # none: a folder of the user's
+            found |= {name: "not in this version" for name in names if name not in weights.WEIGHTS}
     return found
 
 
@@ -79,8 +80,8 @@ def check_methods() -> dict[str, str]:
     found = dict(registry.plug_in_problems())
     for name in registry.method_names():
         if name not in found:
-            for preset in registry.codec_class(name).weight_sets:
-                for device in devices():
+            for preset, sets in registry.codec_class(name).weight_sets.items():
+                for device in devices() if sets else ():  # without a set: weights of the user's, not here
                     found[f"{name} {preset} {device}"] = _self_test(name, preset, device)
     return found
 

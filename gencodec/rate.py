@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import count
-from typing import Any
+from typing import Any, ClassVar
 
 from gencodec import wire
 from gencodec.codec import EncodedGop, RateControl
@@ -32,6 +32,7 @@ class ConstantQuality(RateControl):
     """Every GOP at the same quality, 0 (smallest) to 63 (best)."""
 
     quality: int
+    window: ClassVar[int] = 1  # nothing is weighed: frames leave as they come
 
     def __post_init__(self) -> None:
         if (

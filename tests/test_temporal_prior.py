@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gencodec.entropy.temporal import TemporalState
+from gencodec.entropy.prior import LatentPrior
+from gencodec.entropy.temporal import TemporalState, moved_along
 from gencodec.nn.exact import ACT_MAX, ACT_STEP, Way, convert, exact_layers
 
 CHANNELS = 8
@@ -63,3 +64,35 @@ def test_it_remembers_and_forgets() -> None:
     a, b = (net.begin(latents(1, 6, s)) for s in (1.0, 5.0))
     assert not torch.equal(a, b)
     assert not torch.equal(net.update(a, zero), net.update(b, zero))
+
+
+def test_the_state_moves_with_the_blocks() -> None:
+    state = torch.arange(12.0).reshape(1, 1, 3, 4)
+    motion = torch.zeros(1, 2, 3, 4)
+    motion[:, 0] = 32  # two blocks of 16 steps to the right
+    motion[:, 1, 0] = -20  # and one up, where there is nothing
+    assert moved_along(state, motion, 16)[0, 0].tolist() == [[2, 3, 3, 3], [6, 7, 7, 7], [10, 11, 11, 11]]
+    motion[:, 0], motion[:, 1] = -8, 7  # half a block counts as none to the left, as less than one down
+    assert torch.equal(moved_along(state, motion, 16), state)
+    motion[:, 0], motion[:, 1] = 8, -9
+    assert moved_along(state, motion, 16)[0, 0].tolist() == [[1, 2, 3, 3], [1, 2, 3, 3], [5, 6, 7, 7]]
+
+
+@torch.no_grad()
+def test_equalising_changes_the_range_and_nothing_else() -> None:
+    torch.manual_seed(1)
+    net, latent = TemporalState(6, 5, CHANNELS), LatentPrior(5, 4, 16, 16, CHANNELS, centred=True)
+    quality, size = torch.tensor([20, 50]), (7, 9)
+    z, y = torch.zeros(2, 4, 2, 3), latents(2, 5, 2.0)
+
+    def state() -> Tensor:
+        return net.update(net.begin(latents(2, 6, 0.3)), latents(2, 5, 0.3))
+
+    def indices() -> Tensor:
+        features = latent.features(z, quality, size, state())
+        return torch.cat([index for _, index in latent.predict_all(features, y, quality)])
+
+    before, small = indices(), state()
+    net.equalise(small, [latent])
+    assert torch.allclose(indices(), before, atol=1e-3)
+    assert state().abs().max() > 2 * small.abs().max()

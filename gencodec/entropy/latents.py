@@ -22,6 +22,7 @@ from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.model import LatentModel
 from gencodec.entropy.prior import HYPER_STRIDE, MEAN_STEP, pass_masks, round_index
 from gencodec.entropy.tables import CdfTables
+from gencodec.nn.exact import pattern
 from gencodec.nn.exact_io import load_exact
 from gencodec.nn.quality import NUM_QUALITIES
 
@@ -59,15 +60,24 @@ class LatentCoder:
 
     @torch.inference_mode()
     def encode(
-        self, encoder: SymbolEncoder, y: Tensor, quality: int, extra: Tensor | None = None
+        self,
+        encoder: SymbolEncoder,
+        y: Tensor,
+        quality: int,
+        extra: Tensor | None = None,
+        *,
+        dead_zone: float = 0.5,
     ) -> CodedLatents:
-        """Quantise y (1,C,H,W), in quantisation steps, and put its symbols into `encoder`."""
+        """Quantise y (1,C,H,W), in quantisation steps, and put its symbols into `encoder`.
+
+        A value is rounded up from `dead_zone` on, 0.5 to 1: more of them become zero. No decoder asks.
+        """
         q = torch.tensor([quality], device=y.device)
         z = self.model.hyper_symbols(y.float(), q)
         symbols: list[np.ndarray] = []
 
         def put_y(mean: Tensor, index: Tensor, mask: np.ndarray) -> Tensor:
-            wanted = torch.round(y.float() - mean).clamp_(-MAX_LATENT, MAX_LATENT)
+            wanted = quantised(y.float() - mean, dead_zone).clamp_(-MAX_LATENT, MAX_LATENT)
             coded = _to_numpy(wanted)[0][mask]
             tables = _to_indices(index)[mask]
             coded[tables < self.y_tables.skip] = 0
@@ -127,13 +137,11 @@ class LatentCoder:
         prior, digest = self.model.prior, hashlib.sha256()
         for quality in (0, 31, 63):
             q = torch.tensor([quality], device=device)
-            z = _pattern((1, prior.z_channels, 3, 4), 17).to(device)
+            z = pattern((1, prior.z_channels, 3, 4), 17).to(device)
             size = (3 * HYPER_STRIDE, 4 * HYPER_STRIDE)
-            extra = (
-                _pattern((1, prior.extra_channels, *size), 13).to(device) if prior.extra_channels else None
-            )
+            extra = pattern((1, prior.extra_channels, *size), 13).to(device) if prior.extra_channels else None
             features = prior.features(z, q, size, extra)
-            y_hat = _pattern((1, prior.y_channels, *size), 41).to(device)
+            y_hat = pattern((1, prior.y_channels, *size), 41).to(device)
             for mean, index in prior.predict_all(features, y_hat, q):
                 for values in (mean / MEAN_STEP, round_index(index)):
                     digest.update(_to_numpy(values).astype("<i4").tobytes())
@@ -148,11 +156,9 @@ class LatentCoder:
             )
 
 
-def _pattern(shape: tuple[int, ...], modulus: int) -> Tensor:
-    """Fixed integers in ±modulus/2 that depend on nothing but the shape."""
-    count = int(np.prod(shape))
-    values = (np.arange(count, dtype=np.int64) * 7919 // 3) % modulus - modulus // 2
-    return torch.from_numpy(values.astype(np.float32)).reshape(shape)
+def quantised(y: Tensor, dead_zone: float) -> Tensor:
+    """Integers next to y, towards zero below `dead_zone` (0.5 to 1)."""
+    return torch.round(y) if dead_zone == 0.5 else y.sign() * torch.floor(y.abs() + (1 - dead_zone))
 
 
 def _to_numpy(values: Tensor) -> np.ndarray:

@@ -55,8 +55,9 @@ def gaussian_bits(residual: Tensor, scale: Tensor) -> Tensor:
 class HyperAnalysis(nn.Module):
     """y in quantisation steps -> z before rounding; encoder only, so in float."""
 
-    def __init__(self, y_channels: int, z_channels: int, width: int) -> None:
+    def __init__(self, y_channels: int, z_channels: int, width: int, *, magnitudes: bool = False) -> None:
         super().__init__()
+        self.magnitudes = magnitudes
         self.first = conv3x3(y_channels, width)
         self.quality = QualityTable(width)
         self.rest = nn.Sequential(
@@ -69,6 +70,7 @@ class HyperAnalysis(nn.Module):
     def forward(self, y: Tensor, quality: Tensor) -> Tensor:
         """(B,y_channels,H,W) -> (B,z_channels,ceil(H/4),ceil(W/4))."""
         y = pad_to_multiple(compand(y), HYPER_STRIDE)
+        y = y.abs() if self.magnitudes else y
         return self.rest(self.first(y) + self.quality(quality)[:, :, None, None])
 
 
@@ -76,11 +78,18 @@ class LatentModel(nn.Module):
     """Hyper-analysis and prior of one set of latents."""
 
     def __init__(
-        self, y_channels: int, z_channels: int, width: int = 64, context: int = 96, extra_channels: int = 0
+        self,
+        y_channels: int,
+        z_channels: int,
+        width: int = 64,
+        context: int = 96,
+        extra_channels: int = 0,
+        *,
+        centred: bool = False,
     ) -> None:
         super().__init__()
-        self.hyper_analysis = HyperAnalysis(y_channels, z_channels, context)
-        self.prior = LatentPrior(y_channels, z_channels, width, context, extra_channels)
+        self.hyper_analysis = HyperAnalysis(y_channels, z_channels, context, magnitudes=centred)
+        self.prior = LatentPrior(y_channels, z_channels, width, context, extra_channels, centred=centred)
         self.z_index = QualityTable(
             z_channels, 24.0, 40.0
         )  # training only: shipped tables are counted, see export
@@ -95,13 +104,13 @@ class LatentModel(nn.Module):
 
         A bias that has to grow to -8 would take a run's first thousands of steps.
         """
-        channels = y.shape[1]
+        means = 0 if self.prior.centred else y.shape[1]
         deviation = y.square().mean((2, 3)).sqrt().clamp_min(SCALE_MIN)
         index = torch.log(deviation / SCALE_MIN) / LOG_SCALE_STEP  # (B,y_channels)
         bias = self.prior.bias_for(index, quality).mean(0)
         for head in self.prior.heads():
-            head.weight[channels:] *= 0.1
-            head.bias[channels:] = bias
+            head.weight[means:] *= 0.1
+            head.bias[means:] = bias
 
     def forward(self, y: Tensor, quality: Tensor, extra: Tensor | None = None) -> LatentEstimate:
         """Quantise y (B,y_channels,H,W), in quantisation steps, and estimate its bits; quality (B,) int64."""
@@ -122,6 +131,17 @@ class LatentModel(nn.Module):
         if not self.training:
             bits = torch.where(index < SKIPPED_SCALES, 0.0, bits)
         return LatentEstimate(y_hat, bits.sum((1, 2, 3)), z_bits, z_hat)
+
+    @torch.no_grad()
+    def indices(self, y_hat: Tensor, quality: Tensor, extra: Tensor | None = None) -> Tensor:
+        """The scale index of every latent, float (B,C,H,W), where all of y_hat is given: to count symbols."""
+        z_hat = self.hyper_symbols(y_hat, quality)
+        features = self.prior.features(z_hat, quality, (y_hat.shape[-2], y_hat.shape[-1]), extra)
+        index = torch.zeros_like(y_hat)
+        masks = pass_masks(*y_hat.shape[1:], device=y_hat.device)
+        for mask, (_, of_pass) in zip(masks, self.prior.predict_all(features, y_hat, quality), strict=True):
+            index = torch.where(mask, round_index(of_pass), index)
+        return index
 
     def _residual(self, y: Tensor, mean: Tensor, index: Tensor) -> Tensor:
         """y - mean; outside of training zero where the coder codes nothing, as `LatentCoder` does."""

@@ -63,16 +63,18 @@ def pass_masks(
 class NearNet(nn.Module):
     """Mean and index of one pass from features and the latents of the passes before."""
 
-    def __init__(self, in_channels: int, y_channels: int, context: int) -> None:
+    def __init__(self, in_channels: int, y_channels: int, context: int, out: int, magnitudes: bool) -> None:
         super().__init__()
+        self.magnitudes = magnitudes
         self.conv_in = ExactConv2d(in_channels + y_channels, context)
         self.conv_mid = ExactConv2d(context, context)
-        self.conv_out = ExactConv2d(context, 2 * y_channels, 1, head=True)
+        self.conv_out = ExactConv2d(context, out, 1, head=True)
         self.quality = QualityTable(context)
 
     def forward(self, features: Tensor, y_known: Tensor, quality: Tensor) -> Tensor:
-        """(B,in_channels,H,W), (B,y_channels,H,W) -> sums of the head (B,2 y_channels,H,W)."""
+        """(B,in_channels,H,W), (B,y_channels,H,W) -> sums of the head (B,out,H,W)."""
         near = to_activation(compand(y_known))
+        near = near.abs() if self.magnitudes else near
         x = self.conv_in(torch.cat([features, near], 1), self.quality(quality))
         return self.conv_out(self.conv_mid(x))
 
@@ -85,29 +87,43 @@ class NearNet(nn.Module):
 
 
 class LatentPrior(nn.Module):
-    """Means and scale indices of y (y_channels) from z (z_channels, a quarter the size), in four passes."""
+    """Means and scale indices of y (y_channels) from z (z_channels, a quarter the size), in four passes.
+
+    `centred` is for latents without means, such as residuals of a prediction: their means are zero, and the
+    context looks at magnitudes, from which a network would first have to make them.
+    """
 
     def __init__(
-        self, y_channels: int, z_channels: int, width: int = 64, context: int = 96, extra_channels: int = 0
+        self,
+        y_channels: int,
+        z_channels: int,
+        width: int = 64,
+        context: int = 96,
+        extra_channels: int = 0,
+        *,
+        centred: bool = False,
     ) -> None:
         super().__init__()
+        self.centred = centred
+        out = y_channels if centred else 2 * y_channels
         self.y_channels, self.z_channels, self.extra_channels = y_channels, z_channels, extra_channels
         self.hyper_in = ExactConv2d(z_channels, width)
         self.hyper_up1 = ExactPixelShuffle(width, width)
         self.hyper_mid = ExactConv2d(width, width)
         self.hyper_up2 = ExactPixelShuffle(width, width)
         self.first_in = ExactConv2d(width + extra_channels, context, 1)
-        self.first_out = ExactConv2d(context, 2 * y_channels, 1, head=True)
+        self.first_out = ExactConv2d(context, out, 1, head=True)
         self.near = nn.ModuleList(
-            NearNet(width + extra_channels, y_channels, context) for _ in range(PASSES - 1)
+            NearNet(width + extra_channels, y_channels, context, out, centred) for _ in range(PASSES - 1)
         )
         self.hyper_quality = QualityTable(width)
         self.first_quality = QualityTable(context)
         # Means begin near zero and move slowly: small latents round to zero best with a mean of zero, and the
         # noise of training costs more there than a mean gives.
-        with torch.no_grad():
-            for head in self.heads():
-                head.weight[:y_channels].mul_(0.05)
+        if not centred:
+            with torch.no_grad():
+                for head in self.heads():
+                    head.weight[:y_channels].mul_(0.05)
 
     def features(
         self, z_hat: Tensor, quality: Tensor, size: tuple[int, int], extra: Tensor | None = None
@@ -126,6 +142,8 @@ class LatentPrior(nn.Module):
             out = self.near[turn - 1](features, y_known, quality)
         else:
             out = self.first_out(self.first_in(features, self.first_quality(quality)))
+        if self.centred:
+            return torch.zeros_like(out), 4 * out + self._base_index(quality)
         mean, index = out.chunk(2, 1)
         shift = quality_shift(quality)
         mean = round_clamp(mean * torch.exp2(shift - 3), MEAN_STEP, 1024.0)  # small: see __init__
@@ -163,7 +181,7 @@ class LatentPrior(nn.Module):
 
     @torch.no_grad()
     def rescale_extra(self, factor: Tensor) -> None:
-        """Take `extra` that is `factor` (extra_channels,) times what it was, and compute what was computed."""
+        """Take an `extra` that is `factor` (extra_channels,) times what it was; compute the same."""
         width = len(self.hyper_up2.conv.bias) // 4
         for consumer in (self.first_in, *(net.conv_in for net in self._near())):
             consumer.weight[:, width : width + self.extra_channels].div_(factor[:, None, None])

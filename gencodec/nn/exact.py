@@ -294,3 +294,10 @@ def headroom(x: Tensor) -> Tensor:
 def _sample(x: Tensor, most: int = 100_000) -> Tensor:
     """At most `most` columns of x (C,N), evenly spaced: torch.quantile has a size limit."""
     return x[:, :: max(1, x.shape[1] // most)].float()
+
+
+def pattern(shape: tuple[int, ...], modulus: int) -> Tensor:
+    """Fixed integers in ±modulus/2 that depend on nothing but the shape."""
+    count = math.prod(shape)
+    values = (torch.arange(count, dtype=torch.int64) * 7919 // 3) % modulus - modulus // 2
+    return values.float().reshape(shape)

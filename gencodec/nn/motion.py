@@ -111,7 +111,7 @@ def _offsets(reach: int, device: torch.device) -> Tensor:
 
 
 def _block_error(difference: Tensor, cells: int) -> Tensor:
-    """Mean absolute value (N,1,h,w) of (N,1,H,W) under each block's window, which reaches over its neighbours.
+    """Mean absolute value (N,1,h,w) of (N,1,H,W) under each block's window, two blocks wide.
 
     A block has `cells` x `cells` of the places in `difference`.
     """
@@ -131,7 +131,7 @@ def _search(old: Tensor, new: Tensor) -> Tensor:
 
 
 def _bits(distance: Tensor) -> Tensor:
-    """About what a difference (...,2,...) of vectors to the expected one costs; in pixels, along dimension 1."""
+    """About what differences of vectors (B,2,...) to the expected ones cost; pixels in, bits (B,...) out."""
     return torch.log2(1 + 4 * distance.abs()).sum(1)
 
 

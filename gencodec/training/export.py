@@ -47,10 +47,7 @@ def load_checkpoint(path: Path) -> IntraModel:
 
 @torch.inference_mode()
 def count_hyper_latents(model: IntraModel, pictures: PictureBank, rounds: int, seed: int = 0) -> CdfTables:
-    """Tables of z, one for each band of qualities and channel, from its histogram on `rounds` batches a band.
-
-    A little of a wider distribution is mixed in, so that rare values stay cheap enough.
-    """
+    """Tables of z for each band of qualities and channel, from histograms of `rounds` batches a band."""
     generator = np.random.default_rng(seed)
     channels = model.config.z_channels
     counts = np.zeros((Z_BANDS, channels, 2 * Z_MAX + 1))
@@ -63,7 +60,15 @@ def count_hyper_latents(model: IntraModel, pictures: PictureBank, rounds: int, s
             values = z.to(torch.int64).numpy() + Z_MAX
             for channel in range(channels):
                 counts[band, channel] += np.bincount(values[:, channel].ravel(), minlength=2 * Z_MAX + 1)
-    pmfs = counts.reshape(-1, 2 * Z_MAX + 1)
+    return smoothed_tables(counts)
+
+
+def smoothed_tables(counts: np.ndarray) -> CdfTables:
+    """Tables from counts (bands,channels,2 Z_MAX + 1) of values from -Z_MAX on.
+
+    A little of a wider distribution is mixed in, so that rare values stay cheap enough.
+    """
+    pmfs = counts.reshape(-1, 2 * Z_MAX + 1) + 1e-3
     pmfs = pmfs / pmfs.sum(1, keepdims=True)
     near = np.apply_along_axis(lambda p: np.convolve(p, [0.25, 0.5, 0.25], "same"), 1, pmfs)
     mixed = 0.97 * pmfs + 0.028 * near + 0.002 / (2 * Z_MAX + 1)
@@ -108,18 +113,20 @@ def main(args: list[str]) -> None:
         "preset": "tiny",
         "command": options.command,
         "date": options.date,
-        "commit": _commit(),
+        "commit": commit(),
         "parameters": str(sum(p.numel() for p in model.parameters())),
-        "training": json.dumps(_last_log_line(options.checkpoint.parent / "log.jsonl")),
+        "training": json.dumps(last_log_line(options.checkpoint.parent / "log.jsonl")),
     }
     save_file({k: v.contiguous() for k, v in tensors.items()}, options.output, metadata)
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit that this runs from; empty outside of a checkout."""
     result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return result.stdout.strip()
 
 
-def _last_log_line(path: Path) -> dict:
+def last_log_line(path: Path) -> dict:
+    """What a run logged last."""
     lines = path.read_text().splitlines() if path.exists() else []
     return json.loads(lines[-1]) if lines else {}

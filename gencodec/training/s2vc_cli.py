@@ -1,22 +1,36 @@
-"""`gencodec train s2vc --stage NAME`: one stage after another, each a run of its own that can be resumed."""
+"""`gencodec train s2vc --stage NAME`: one stage after another, each a run of its own that can be resumed.
+
+loop       clips               -> the coding loop
+record     clips, loop         -> what it makes of them, in files
+prior      records, loop       -> the loop with its entropy networks trained on long groups of pictures
+generator  records             -> what renders a frame
+export     prior, generator    -> the weights file
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from gencodec.methods.intra.model import IntraModel
+from gencodec.methods.s2vc.generator import GeneratorConfig
+from gencodec.methods.s2vc.model import CodingLoop
 from gencodec.training.cli import add_budget, budgets, check_budget
 from gencodec.training.clips import ClipBank
 from gencodec.training.data import BatchSource
-from gencodec.training.s2vc_loop import LoopRecipe, LoopTask
-from gencodec.training.trainer import Trainer
+from gencodec.training.s2vc_prior import PriorRecipe, PriorTask
+from gencodec.training.s2vc_record import RecordBank, record
+from gencodec.training.s2vc_render import RenderRecipe, RenderTask
+from gencodec.training.trainer import Task, Trainer
 from gencodec.weights import load_named
 
-STAGES = ("loop",)
+R = TypeVar("R", PriorRecipe, RenderRecipe)
 INTRA = "intra-tiny-3"  # codes the key frames
 
 
@@ -28,19 +42,30 @@ def parse(args: list[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--stage", required=True, choices=STAGES)
-    add("--data", required=True, type=Path, nargs="+", help="folders of clips")
-    add("--out", type=Path, help="checkpoint and log; resumed if there (runs/s2vc-STAGE)")
+    add("--data", type=Path, nargs="+", help="folders of clips (record)")
+    add("--records", type=Path, help="folder of a record stage (prior, generator)")
+    add("--prior", type=Path, help="checkpoint of a prior stage (export)")
+    add("--generator", type=Path, help="checkpoint of a generator stage (export)")
+    add("--lpips", type=Path, help="VGG16 with LPIPS heads (generator); LPIPS-Alex without")
+    add("--config", default="{}", help='JSON, fields of GeneratorConfig: {"semantics": "none"} (generator)')
+    add("--recipe", default="{}", help="JSON, fields of the stage's recipe")
+    add("--out", type=Path, help="checkpoint and log, records, or the weights file (runs/s2vc-STAGE)")
     add_budget(parser)
-    base = LoopRecipe()
-    add("--batch", type=int, default=base.batch, help="clips a step")
-    add("--crop", type=int, default=base.crop, help="pixels a side, a multiple of 64")
-    add("--frames", type=int, default=base.frames, help="of a clip, the key frame with them")
+    add("--batch", type=int, help="clips a step")
+    add("--crop", type=int, help="pixels a side, a multiple of 64")
+    add("--frames", type=int, help="of a clip or window")
     add("--limit", type=int, help="use only so many clips")
+    add("--first", type=int, default=0, help="number of the first record")
+    add("--count", type=int, default=200, help="records to make")
     options = parser.parse_args(args)
-    check_budget(parser, options)
-    if options.crop < 64 or options.crop % 64:
+    for name in NEEDED[options.stage]:
+        if getattr(options, name) is None:
+            parser.error(f"--stage {options.stage} needs --{name}")
+    if options.stage in TRAINED:
+        check_budget(parser, options)
+    if options.crop is not None and (options.crop < 64 or options.crop % 64):
         parser.error(f"--crop is a multiple of 64, got {options.crop}")
-    if options.frames < 2:
+    if options.frames is not None and options.frames < 2:
         parser.error(f"--frames is 2 or more, got {options.frames}")
     return options
 
@@ -48,10 +73,66 @@ def parse(args: list[str]) -> argparse.Namespace:
 def train_s2vc(args: list[str]) -> None:
     """Train one stage."""
     options = parse(args)
+    options.out = options.out or Path("runs") / f"s2vc-{options.stage}"
+    STAGES[options.stage](options)
+
+
+def _record(options: argparse.Namespace) -> None:
+    bank = ClipBank(
+        options.data, crop=options.crop or 192, frames=options.frames or 24, most=96, limit=options.limit
+    )
+    intra = IntraModel.frozen(load_named(INTRA)[0]).to(options.device)
+    loop = CodingLoop().to(options.device)
+    record(loop, intra, bank, options.out, first=options.first, count=options.count, seed=options.seed)
+
+
+def _train_prior(options: argparse.Namespace) -> None:
     device = torch.device(options.device)
-    recipe = replace(LoopRecipe(), batch=options.batch, crop=options.crop, frames=options.frames)
-    bank = ClipBank(options.data, crop=recipe.crop, frames=recipe.frames, limit=options.limit)
-    task = LoopTask(recipe, IntraModel.frozen(load_named(INTRA)[0]), device, options.seed)
-    source = BatchSource(bank, recipe.batch, device, options.seed + int(1e6))
-    out = options.out or Path("runs") / f"s2vc-{options.stage}"
-    Trainer(task, source, out, *budgets(options)).run()
+    torch.manual_seed(options.seed)
+    recipe = _recipe(PriorRecipe(), options, "batch")
+    bank = RecordBank(options.records, window=options.frames or 24)
+    task = PriorTask(recipe, CodingLoop(), bank, device)
+    _run(task, BatchSource(bank, recipe.batch, device, options.seed), options)
+
+
+def _train_generator(options: argparse.Namespace) -> None:
+    device = torch.device(options.device)
+    recipe = _recipe(RenderRecipe(), options, "batch", "crop", "frames")
+    config = replace(GeneratorConfig(), **json.loads(options.config))
+    bank = RecordBank(options.records, window=recipe.burn + recipe.frames, crop=recipe.crop)
+    vgg = str(options.lpips) if options.lpips else None
+    task = RenderTask(recipe, config, bank, vgg, device, options.seed)
+    task.start_from(load_named(INTRA)[0])
+    _run(task, BatchSource(bank, recipe.batch, device, options.seed), options)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from gencodec.training.s2vc_export import export  # needs the entropy coder, which training does not
+
+    export(options.prior, options.generator, options.records, options.out)
+
+
+def _recipe(base: R, options: argparse.Namespace, *names: str) -> R:
+    chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return replace(base, **(json.loads(options.recipe) | chosen))
+
+
+def _run(task: Task, source: BatchSource, options: argparse.Namespace) -> None:
+    if torch.device(options.device).type == "cuda":
+        torch.backends.cudnn.benchmark = True  # every batch has the same shape
+    Trainer(task, source, options.out, *budgets(options)).run()
+
+
+STAGES: dict[str, Callable[[argparse.Namespace], None]] = {
+    "record": _record,
+    "prior": _train_prior,
+    "generator": _train_generator,
+    "export": _export,
+}
+NEEDED = {
+    "record": ("data",),
+    "prior": ("records",),
+    "generator": ("records",),
+    "export": ("records", "prior", "generator"),
+}
+TRAINED = ("prior", "generator")

@@ -66,12 +66,18 @@ class Synthesis(nn.Module):
 
     def forward(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         """(B,y_channels,h,w) -> (B,3,16h,16w)."""
-        picture = self.linear(y_hat)
-        h = self.first(compand(y_hat)) + self.quality(quality)[:, :, None, None]  # (B,c16,h,w)
-        h = self.at8(self.at16(h)) + self.see4(F.pixel_unshuffle(picture, 4))  # (B,c4,4h,4w)
+        return self.repaired(self.latent(y_hat, quality), self.linear(y_hat), quality) / 4 + 0.5
+
+    def latent(self, y_hat: Tensor, quality: Tensor) -> Tensor:
+        """(B,y_channels,h,w) -> what the repair grows from, (B,c8,2h,2w)."""
+        return self.at16(self.first(compand(y_hat)) + self.quality(quality)[:, :, None, None])
+
+    def repaired(self, latent: Tensor, picture: Tensor, quality: Tensor) -> Tensor:
+        """The picture (B,3,16h,16w) of the linear path, in ±2, with what it lacks; the same range."""
+        h = self.at8(latent) + self.see4(F.pixel_unshuffle(picture, 4))  # (B,c4,4h,4w)
         h = self.at4(h) + self.see2(F.pixel_unshuffle(picture, 2))  # (B,c2,8h,8w)
         repair = self.at2(h) * torch.exp2(self.log2_strength(quality))[:, :, None, None]
-        return (F.pixel_shuffle(repair, 2) + picture) / 4 + 0.5
+        return F.pixel_shuffle(repair, 2) + picture
 
 
 class Transforms(nn.Module):

@@ -1,88 +1,134 @@
-"""The networks of `s2vc` inside the coding loop, and their training graph over a clip.
+"""The coding loop of `s2vc`: everything that encoder and decoder share, up to the coded picture.
 
-Each frame sends motion and residual, both through the shared latent coder with an integer temporal prior.
+    picture before ─► compensated by the frame's motion ─► prediction
+    x - prediction ─► cosine transform ─► x gain[level] ─► y ─► symbols
+    symbols ─► x 1/gain[level] ─► inverse transform ─► + prediction ─► picture
+
+One frame in CYCLE, an anchor, is coded finely and the others coarsely: what an anchor shows stays on the
+screen, moved, until the next. At equal LPIPS that takes a fifth less rate than even steps. Transform and
+prediction are not learned at this size: networks beside them, trained for forty minutes on two cores, gave
+neither rate nor LPIPS (docs/decisions.md). What is learned is which table a symbol takes, here, and what the
+picture becomes, in the generator.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gencodec.entropy.model import LatentEstimate, LatentModel
-from gencodec.entropy.temporal import TemporalState
-from gencodec.methods.s2vc.pcodec import Buffer, Config, Extractor, KeyAdaptor, Residuals
-from gencodec.nn.motion import block_motion
+from gencodec.entropy.latents import quantised
+from gencodec.entropy.model import LatentModel
+from gencodec.entropy.temporal import TemporalState, moved_along
+from gencodec.methods.intra.cosine import SIZE, dct_basis, log2_weights
+from gencodec.methods.intra.networks import Config as IntraConfig
+from gencodec.nn.motion import BLOCK, block_motion, compensate
 from gencodec.nn.quality import NUM_QUALITIES, log_spaced
 
 STEPS_PER_PIXEL = 2  # of motion
-MOTION_PRICE = (0.0025, 0.0002)  # of the motion search at quality 0 and 63
-MOTION_CHANNELS, MOTION_HYPER = 2, 8
-GLOBAL_BITS = 16.0  # of a frame's global motion
-KEY_QUALITY = (18, 63)  # of the key frame at quality 0 and 63
+CYCLE = 4  # frames from anchor to anchor
+LOG2_GAINS = (-4.2, 0.2)  # at level 0 and 63, before the weights of `cosine`
+ANCHOR_LEVELS = 28  # levels that an anchor is finer than the frames between
+KEY_QUALITY = 22  # of a key frame at quality 0; it rises by 3 in 2
+MOTION_PRICE = (0.006, 0.0004)  # of the motion search at quality 0 and 63
+DEAD_ZONE = 0.6  # of the residual's quantisation
 
 
-def key_quality(quality: Tensor) -> Tensor:
-    """The quality of a GOP's key frame: better than the others', which feed on it."""
-    first, last = KEY_QUALITY
-    return first + torch.div(quality * (last - first), NUM_QUALITIES - 1, rounding_mode="floor")
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Sizes of the tiny preset."""
+
+    y_channels: int = 192
+    z_channels: int = 32
+    state_channels: int = 32  # of the integer temporal prior
+    prior_width: int = 48
+    context_width: int = 64
 
 
-class PredictedFrame(NamedTuple):
-    """Of one frame: the buffer that it leaves, bits (B,) of motion and of the residual, and the new state."""
+class CodedFrame(NamedTuple):
+    """What the generator sees of a frame.
 
-    buffer: Buffer
-    motion_bits: Tensor
-    residual_bits: Tensor
-    state: Tensor
+    picture (B,3,H,W) in [0,1]; scaled (B,Cy,H/16,W/16), y_hat without its gains; flow (B,2,H/16,W/16) in
+    pixels.
+    """
+
+    picture: Tensor
+    scaled: Tensor
+    flow: Tensor
+
+
+def key_quality(quality: int) -> int:
+    """`intra`'s quality for an INTRA packet of `quality`: better than what follows, which feeds on it."""
+    return min(KEY_QUALITY + 3 * quality // 2, NUM_QUALITIES - 1)
+
+
+def level_of(quality: int, age: int) -> int:
+    """How finely a frame, `age` frames behind the key frame, is coded in a packet of `quality`: 0..63."""
+    finest = ANCHOR_LEVELS + quality * (NUM_QUALITIES - 1 - ANCHOR_LEVELS) // (NUM_QUALITIES - 1)
+    return finest if age % CYCLE == 0 else finest - ANCHOR_LEVELS
+
+
+def clock_of(quality: int) -> int:
+    """The quality at which `intra` quantises about as an anchor in a packet of `quality` does."""
+    return 20 + 2 * quality // 3
 
 
 class CodingLoop(nn.Module):
-    """All that a decoder needs up to the feature buffer."""
+    """Transform, motion and prior."""
 
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
         self.config = c = config or Config()
-        self.key = KeyAdaptor(c)
-        self.extractor = Extractor(c)
-        self.residuals = Residuals(c)
-        self.temporal = TemporalState(c.key_channels, c.y_channels + MOTION_CHANNELS, c.state_channels)
-        self.motion_latents = LatentModel(
-            MOTION_CHANNELS, MOTION_HYPER, 32, 48, extra_channels=c.state_channels
-        )
         self.latents = LatentModel(
-            c.y_channels, c.z_channels, c.prior_width, c.context_width, extra_channels=c.state_channels
+            c.y_channels,
+            c.z_channels,
+            c.prior_width,
+            c.context_width,
+            extra_channels=c.state_channels,
+            centred=True,
         )
+        self.temporal = TemporalState(IntraConfig().y_channels, c.y_channels, c.state_channels)
+        self.register_buffer("basis", dct_basis(c.y_channels), persistent=False)
+        first, last = LOG2_GAINS
+        levels = torch.arange(NUM_QUALITIES)[:, None] / (NUM_QUALITIES - 1)
+        gains = torch.exp2(first + levels * (last - first) + log2_weights(c.y_channels))
+        self.register_buffer("gains", gains[..., None, None], persistent=False)  # (64,Cy,1,1)
 
-    def motion_of(self, x: Tensor, buffer: Buffer, quality: Tensor) -> Tensor:
-        """What the encoder finds: integers (B,2,H/16,W/16), x and y in half pixels."""
+    basis: Tensor
+    gains: Tensor
+
+    def motion_of(self, x: Tensor, picture: Tensor, quality: Tensor) -> Tensor:
+        """What the encoder finds for x (B,3,H,W): integers (B,2,H/16,W/16), x and y in half pixels."""
         price = log_spaced(quality, *MOTION_PRICE)
-        return (STEPS_PER_PIXEL * block_motion(buffer.picture, x, price)).round()
+        return (STEPS_PER_PIXEL * block_motion(picture, x, price)).round()
 
-    def begin(self, picture: Tensor, y_hat: Tensor, scaled: Tensor) -> tuple[Buffer, Tensor]:
-        """Buffer and state after a key frame: linear picture, y_hat as coded, and without its gains."""
-        return self.key(picture, scaled), self.temporal.begin(y_hat)
+    def predict(self, picture: Tensor, motion: Tensor) -> Tensor:
+        """The frame that `motion`, in half pixels, makes of the picture before, (B,3,H,W)."""
+        return compensate(picture, motion / STEPS_PER_PIXEL)
 
-    def forward(self, x: Tensor, buffer: Buffer, state: Tensor, quality: Tensor) -> PredictedFrame:
-        """Code x (B,3,H,W) in [0,1] against what came before; quality (B,)."""
-        wanted = self.motion_of(x, buffer, quality)
-        shift = global_motion(wanted)
-        motion: LatentEstimate = self.motion_latents(wanted - shift, quality, state)
-        flow = (motion.y_hat + shift) / STEPS_PER_PIXEL
-        context = self.extractor(buffer, flow)
-        y = self.residuals.encode(x, context, quality).float()
-        residual: LatentEstimate = self.latents(y, quality, state)
-        after = self.residuals.decode(residual.y_hat, context, quality)
-        seen = torch.cat([residual.y_hat, motion.y_hat], 1)
-        return PredictedFrame(
-            after,
-            motion.y_bits + motion.z_bits + GLOBAL_BITS,
-            residual.y_bits + residual.z_bits,
-            self.temporal.update(state, seen),
-        )
+    def to_latents(self, x: Tensor, prediction: Tensor, level: Tensor) -> Tensor:
+        """What the prediction misses, y (B,Cy,H/16,W/16) in quantisation steps of `level` (B,)."""
+        return F.conv2d(4 * (x - prediction), self.basis, stride=SIZE) * self.gains[level]
 
+    def to_picture(self, y_hat: Tensor, prediction: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """The coded picture, within [0,1], and y_hat without its gains."""
+        scaled = y_hat / self.gains[level]
+        residual = F.conv_transpose2d(scaled, self.basis, stride=SIZE) / 4
+        return (prediction + residual).clamp(0, 1), scaled
 
-def global_motion(motion: Tensor) -> Tensor:
-    """The median over all blocks of motion (B,2,h,w): (B,2,1,1)."""
-    return motion.flatten(2).median(2).values[:, :, None, None]
+    def moved(self, state: Tensor, motion: Tensor) -> Tensor:
+        """The temporal prior's state as this frame's blocks find it."""
+        return moved_along(state, motion, BLOCK * STEPS_PER_PIXEL)
+
+    def forward(
+        self, x: Tensor, picture: Tensor, quality: Tensor, level: Tensor
+    ) -> tuple[CodedFrame, Tensor, Tensor]:
+        """Code x without its bits: the frame, its symbols y_hat and its motion; for records."""
+        motion = self.motion_of(x, picture, quality)
+        prediction = self.predict(picture, motion)
+        y_hat = quantised(self.to_latents(x, prediction, level), DEAD_ZONE)
+        after, scaled = self.to_picture(y_hat, prediction, level)
+        return CodedFrame(after, scaled, motion / STEPS_PER_PIXEL), y_hat, motion

@@ -1,0 +1,225 @@
+"""Motion fields: integer vectors of blocks, coded from coarse to fine under counted tables.
+
+    every 8th block ─► centres of the squares ─► middles of their sides ─► the same at 4, 2 and 1 blocks
+
+Each vector is predicted by the middle of four neighbours that are known, nearer ones at each level; how far
+those lie apart chooses the table. The y component also looks at what x missed by. All of it is integers. A
+field of a thousand blocks takes 16 stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from gencodec.codec import CorruptStream
+from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
+from gencodec.entropy.tables import CdfTables, quantise
+
+TOP = 8  # blocks between the vectors that are coded first
+LIMIT = 255  # of a component, in steps
+SPREADS = np.array([1, 2, 3, 5, 9, 17])  # where a wider table begins
+MISSES = np.array([1, 3])  # of x, for y's table
+DIAGONAL = ((-1, -1), (-1, 1), (1, -1), (1, 1))
+DIRECT = ((0, -1), (0, 1), (-1, 0), (1, 0))
+LEVELS = 4  # 8 blocks apart, 4, 2, 1
+PER_LEVEL = (len(SPREADS) + 1) * (1 + len(MISSES) + 1)
+NUM_TABLES = 2 + LEVELS * PER_LEVEL
+
+# (residuals or None, table_index) -> residuals, both int32 (n)
+Stage = Callable[[np.ndarray | None, np.ndarray], np.ndarray]
+
+
+class Places(NamedTuple):
+    """Blocks that are coded together, and four known neighbours of each: indices into rows and columns."""
+
+    level: int
+    rows: np.ndarray  # (n)
+    columns: np.ndarray
+    near_rows: np.ndarray  # (4,n)
+    near_columns: np.ndarray
+
+
+def code_field(field: np.ndarray | None, shape: tuple[int, int], code: Stage) -> np.ndarray:
+    """Walk over a field (2,h,w) of integers within ±LIMIT, x before y; gives the field that `code` knows.
+
+    `code` is called with the residuals where `field` is given and gives them back, else it reads them.
+    """
+    known = np.zeros((2, *shape), np.int32)
+    for places in stages(*shape):
+        missed = np.zeros(len(places.rows), np.int32)
+        for component in range(2):
+            near = np.sort(known[component][places.near_rows, places.near_columns], axis=0)  # (4,n)
+            expected = (near[1] + near[2] + 1) >> 1
+            spread = _spread(known, places)
+            index = table_index(places.level, component, spread, missed)
+            wanted = None
+            if field is not None:
+                wanted = (field[component][places.rows, places.columns] - expected).astype(np.int32)
+            missed = code(wanted, index)
+            known[component][places.rows, places.columns] = expected + missed
+    return known
+
+
+def stages(height: int, width: int) -> Iterator[Places]:
+    """The blocks of a field in coding order."""
+    rows, columns = _grid(height, width, 0, 0, TOP, TOP)
+    nothing = np.zeros((4, len(rows)), np.int64)
+    yield Places(0, rows, columns, nothing + rows, nothing + columns)  # still zero: predicted by zero
+    for level, step in enumerate((4, 2, 1), 1):
+        rows, columns = _grid(height, width, step, step, 2 * step, 2 * step)
+        yield _with_neighbours(
+            level, rows, columns, step, ((-1, -1), (-1, 1), (1, -1), (1, 1)), height, width
+        )
+        parts = [
+            _grid(height, width, 0, step, 2 * step, 2 * step),
+            _grid(height, width, step, 0, 2 * step, 2 * step),
+        ]
+        rows, columns = (np.concatenate(axis) for axis in zip(*parts, strict=True))
+        yield _with_neighbours(level, rows, columns, step, DIRECT, height, width)
+
+
+def table_index(level: int, component: int, spread: np.ndarray, missed: np.ndarray) -> np.ndarray:
+    """Which table each residual has, uint16 (n)."""
+    if level == 0:
+        return np.full(len(spread), component, np.uint16)
+    bucket = np.searchsorted(SPREADS, spread, side="right")
+    if component:
+        bucket = (
+            len(SPREADS) + 1 + bucket * (len(MISSES) + 1) + np.searchsorted(MISSES, abs(missed), side="right")
+        )
+    return (2 + (level - 1) * PER_LEVEL + bucket).astype(np.uint16)
+
+
+class MotionCoder:
+    """Fields to symbols of a packet and back."""
+
+    def __init__(self, tables: CdfTables) -> None:
+        if tables.num_tables != NUM_TABLES:
+            raise ValueError(f"motion has {NUM_TABLES} tables, got {tables.num_tables}")
+        self.tables = tables
+
+    @classmethod
+    def load(cls, tensors: Mapping[str, Tensor], prefix: str = "motion_tables") -> MotionCoder:
+        """The tables of a weights file. Raises ValueError for others."""
+        return cls(CdfTables.from_tensors(tensors, prefix))
+
+    def encode(self, encoder: SymbolEncoder, field: np.ndarray) -> list[np.ndarray]:
+        """Put a field (2,h,w) of integers within ±LIMIT into `encoder`; its residuals by stage, int32."""
+        symbols = []
+
+        def put(wanted: np.ndarray | None, index: np.ndarray) -> np.ndarray:
+            assert wanted is not None
+            encoder.put(wanted, index, self.tables)
+            symbols.append(wanted)
+            return wanted
+
+        code_field(field, _size(field), put)
+        return symbols
+
+    def decode(self, decoder: SymbolDecoder, shape: tuple[int, int]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Read a field of `shape` (h,w): int32 (2,h,w), and its residuals. Raises CorruptStream."""
+        symbols = []
+
+        def get(_: np.ndarray | None, index: np.ndarray) -> np.ndarray:
+            symbols.append(decoder.get(index, self.tables))
+            return symbols[-1]
+
+        field = code_field(None, shape, get)
+        if np.abs(field).max(initial=0) > LIMIT:
+            raise CorruptStream(
+                f"a packet claims a motion of {np.abs(field).max()} steps; {LIMIT} is the most"
+            )
+        return field, symbols
+
+    def bits(self, field: np.ndarray) -> float:
+        """What a field costs, about."""
+        total = 0.0
+
+        def count(wanted: np.ndarray | None, index: np.ndarray) -> np.ndarray:
+            nonlocal total
+            assert wanted is not None
+            total += float(self.tables.bits(wanted, index).sum())
+            return wanted
+
+        code_field(field, _size(field), count)
+        return total
+
+
+def count_tables(fields: list[np.ndarray]) -> CdfTables:
+    """Tables from fields (2,h,w): histograms with a little smoothing and of a wide distribution."""
+    wide = 2 * LIMIT
+    counts = np.zeros((NUM_TABLES, 2 * wide + 1))
+
+    def count(wanted: np.ndarray | None, index: np.ndarray) -> np.ndarray:
+        assert wanted is not None
+        np.add.at(counts, (index, wanted + wide), 1)
+        return wanted
+
+    for field in fields:
+        code_field(field, _size(field), count)
+    place = np.abs(np.arange(-wide, wide + 1))
+    flat = 0.5 ** (place / 12)
+    pmfs = [_smoothed(row, flat / flat.sum()) for row in counts]
+    radius = LIMIT // 2  # rarer ones take the escape
+    kept = slice(wide - radius, wide + radius + 1)
+    rows = [quantise(np.append(p[kept], max(1e-6, 1 - p[kept].sum()))) for p in pmfs]
+    return CdfTables.from_counts(rows, [-radius] * len(rows))
+
+
+def _smoothed(counts: np.ndarray, flat: np.ndarray) -> np.ndarray:
+    """A distribution from counts (n): wider where little was counted."""
+    total = counts.sum()
+    near = np.convolve(counts, [0.25, 0.5, 0.25], "same")
+    mixed = (0.9 * counts + 0.1 * near + 4 * flat) / (total + 4)
+    return mixed / mixed.sum()
+
+
+def _size(field: np.ndarray) -> tuple[int, int]:
+    return field.shape[1], field.shape[2]
+
+
+def _spread(known: np.ndarray, places: Places) -> np.ndarray:
+    """How far the neighbours lie apart, x and y together, (n)."""
+    near = known[:, places.near_rows, places.near_columns]  # (2,4,n)
+    return (near.max(1) - near.min(1)).sum(0)
+
+
+def _grid(
+    height: int, width: int, top: int, left: int, down: int, across: int
+) -> tuple[np.ndarray, np.ndarray]:
+    rows, columns = np.meshgrid(np.arange(top, height, down), np.arange(left, width, across), indexing="ij")
+    return rows.ravel(), columns.ravel()
+
+
+def _with_neighbours(
+    level: int,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    step: int,
+    around: tuple[tuple[int, int], ...],
+    height: int,
+    width: int,
+) -> Places:
+    """Neighbours `step` away; in place of one outside the one across, or else the first that is inside."""
+    near = []
+    for down, right in around:
+        r = _inside(rows + step * down, rows - step * down, height)
+        c = _inside(columns + step * right, columns - step * right, width)
+        near.append((r, c, (r >= 0) & (c >= 0)))
+    first_r, first_c = np.zeros_like(rows), np.zeros_like(columns)
+    for r, c, there in reversed(near):
+        first_r, first_c = np.where(there, r, first_r), np.where(there, c, first_c)
+    near_rows = np.stack([np.where(there, r, first_r) for r, _, there in near])
+    near_columns = np.stack([np.where(there, c, first_c) for _, c, there in near])
+    return Places(level, rows, columns, near_rows, near_columns)
+
+
+def _inside(wanted: np.ndarray, across: np.ndarray, size: int) -> np.ndarray:
+    """`wanted` where it lies in 0..size-1, else `across`, else -1."""
+    good = (wanted >= 0) & (wanted < size)
+    spare = (across >= 0) & (across < size)
+    return np.where(good, wanted, np.where(spare, across, -1))

@@ -1,0 +1,220 @@
+"""`s2vc`: frames coded against a feature buffer, rendered by one diffusion step. All that goes on the wire.
+
+    INTRA ─► picture ─► PREDICTED ─► picture ─► PREDICTED ─► ...    loop.py, the same on both sides
+                │             │             │
+                ▼             ▼             ▼
+             generator ─► generator ─► generator                    rendering.py, decoder only
+
+Settings: GOP length and reset period, two varints. At each reset the feature buffer is made anew from the
+coded picture, never from a generated one, so encoders need not run the generator.
+Paper: S2VC (arXiv 2512.07480). Written from the paper; MIT. docs/methods/s2vc.md maps its terms to the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gencodec import wire
+from gencodec.codec import (
+    Codec,
+    CorruptStream,
+    EncodedGop,
+    FrameType,
+    Packet,
+    RateControl,
+    UnsupportedStream,
+    VideoInfo,
+    Weights,
+)
+from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.s2vc.cuts import is_cut
+from gencodec.methods.s2vc.generator import Memory
+from gencodec.methods.s2vc.loop import Coded, LoopCoder, LoopState
+from gencodec.methods.s2vc.rendering import Renderer, Rendition
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from typing_extensions import Self
+
+GOP_LENGTH, RESET_PERIOD = 96, 32
+MAX_PERIOD = 4096  # frames, of both
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Consecutive source frames of one GOP; `is_key` if the first begins it."""
+
+    first_frame: int
+    frames: list[Tensor]
+    is_key: bool
+
+
+@dataclass(frozen=True)
+class EncodedWindow(EncodedGop):
+    """A window at one quality, the state it leaves, and its rendition."""
+
+    after: LoopState
+    rendition: Rendition
+
+
+class S2vc(Codec):
+    """Single-step diffusion coding for low delay: one packet in, one frame out."""
+
+    name: ClassVar[str] = "s2vc"
+    codec_id: ClassVar[int] = 3
+    version: ClassVar[int] = 1
+    qualities: ClassVar[range] = range(64)
+    weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
+        "tiny": (("s2vc-tiny-1", "intra-tiny-3"),),
+        "paper": (),  # from a folder: `weights_from`
+    }
+    paper: ClassVar[str] = "S2VC, https://arxiv.org/abs/2512.07480"
+
+    def __init__(
+        self, loop: LoopCoder, renderer: Renderer, gop_length: int, preset: str, weights_id: int
+    ) -> None:
+        self.loop, self.renderer, self.gop_length = loop, renderer, gop_length
+        self.preset, self.weights_id = preset, weights_id
+        self.settings = self.pack_settings(gop_length=gop_length, reset_period=renderer.reset_period)
+
+    @classmethod
+    def pack_settings(cls, **options: object) -> bytes:
+        """`gop_length` (96) and `reset_period` (32), frames, 1..4096. Raises ValueError."""
+        values = {"gop_length": GOP_LENGTH, "reset_period": RESET_PERIOD} | options
+        if unknown := sorted(values.keys() - {"gop_length", "reset_period"}):
+            raise ValueError(f"method 's2vc' has options gop_length and reset_period, got {unknown}")
+        for name, value in values.items():
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PERIOD:
+                raise ValueError(f"{name} is a whole number 1..{MAX_PERIOD}, got {value!r}")
+        return b"".join(wire.pack_varint(int(str(values[name]))) for name in ("gop_length", "reset_period"))
+
+    @classmethod
+    def weights_from(cls, preset: str, path: Path | str | None) -> Weights | None:
+        """See `Codec.weights_from`: the paper preset's folder is that of docs/methods/s2vc-paper.md."""
+        if preset != "paper":
+            return None
+        from gencodec.methods.s2vc.paper.folder import read_folder
+
+        return read_folder(path)
+
+    @classmethod
+    def load(cls, weights: Weights, settings: bytes, *, device: torch.device | str) -> Self:
+        """See `Codec.load`."""
+        cursor = wire.Cursor(settings)
+        gop_length, reset_period = cursor.varint(), cursor.varint()
+        if cursor.left:
+            raise UnsupportedStream("the stream has settings of a newer s2vc; install a newer gencodec")
+        if not (1 <= gop_length <= MAX_PERIOD and 1 <= reset_period <= MAX_PERIOD):
+            raise CorruptStream(
+                f"GOP length {gop_length} or reset period {reset_period} is not 1..{MAX_PERIOD}"
+            )
+        key = KeyFrameCoder(weights.files["intra"], weights.metadata["intra"], device)
+        if weights.preset == "paper":
+            from gencodec.methods.s2vc.paper.folder import load_paper  # needs diffusers and peft
+
+            return cls(*load_paper(weights, key, reset_period), gop_length, weights.preset, weights.id)
+        tensors, metadata = weights.files["s2vc"], weights.metadata["s2vc"]
+        loop = LoopCoder(tensors, key, metadata.get("fingerprint", ""))
+        renderer = Renderer(tensors, metadata.get("generator", "{}"), key.device, reset_period)
+        return cls(loop, renderer, gop_length, weights.preset, weights.id)
+
+    def encode(
+        self,
+        frames: Iterable[Tensor],
+        video: VideoInfo,
+        rate: RateControl,
+        *,
+        seed: int = 0,
+        on_recon: Callable[[Tensor], None] | None = None,
+        on_symbols: Callable[[np.ndarray], None] | None = None,
+    ) -> Iterator[Packet]:
+        """See `Codec.encode`. A GOP ends at its length or at a scene cut; packets hold one frame each."""
+        state, rendering = None, None
+        for window in self._windows(frames, rate.window):
+            chosen = rate.select(partial(self._encode_window, window, state, rendering, video))
+            assert isinstance(chosen, EncodedWindow), "a RateControl returns what it was given"
+            for symbols in chosen.symbols:
+                if on_symbols:
+                    on_symbols(symbols)
+            if on_recon:
+                for recon in chosen.recon():
+                    on_recon(recon)
+            yield from chosen.packets
+            state, rendering = chosen.after, chosen.rendition.after
+
+    def decode(
+        self,
+        packets: Iterable[Packet],
+        video: VideoInfo,
+        *,
+        seed: int = 0,
+        on_symbols: Callable[[np.ndarray], None] | None = None,
+    ) -> Iterator[Tensor]:
+        """See `Codec.decode`."""
+        state, rendering = None, None
+        for packet in packets:
+            coded = self._decode_packet(packet, state, video)
+            for symbols in coded.symbols:
+                if on_symbols:
+                    on_symbols(symbols)
+            state = coded.state
+            frame, rendering = self.renderer.render(coded, rendering, video)
+            yield frame
+
+    def _decode_packet(self, packet: Packet, state: LoopState | None, video: VideoInfo) -> Coded:
+        if packet.num_frames != 1:
+            raise CorruptStream(f"s2vc has packets of one frame, got one of {packet.num_frames}")
+        if packet.type == FrameType.INTRA:
+            return self.loop.decode_key(packet.payload, video, packet.quality)
+        if state is None:
+            raise CorruptStream("a predicted frame comes before any key frame")
+        return self.loop.decode(packet.payload, state, packet.quality)
+
+    def _windows(self, frames: Iterable[Tensor], size: int) -> Iterator[Window]:
+        """Runs of at most `size` frames of the same GOP."""
+        taken: list[Tensor] = []
+        first, start, age, before = 0, True, 0, None
+        for frame in frames:
+            cut = before is not None and (age == self.gop_length or is_cut(before, frame))
+            if taken and (cut or len(taken) == size):
+                yield Window(first, taken, start)
+                first, taken, start = first + len(taken), [], False
+            if cut:
+                start, age = True, 0
+            taken.append(frame)
+            before, age = frame, age + 1
+        if taken:
+            yield Window(first, taken, start)
+
+    def _encode_window(
+        self,
+        window: Window,
+        state: LoopState | None,
+        rendering: Memory | None,
+        video: VideoInfo,
+        quality: int,
+    ) -> EncodedWindow:
+        packets, coded = [], []
+        for i, frame in enumerate(window.frames):
+            if i == 0 and window.is_key:
+                payload, now = self.loop.encode_key(frame, quality)
+            else:
+                assert state is not None, "a window without a key frame follows another"
+                payload, now = self.loop.encode(frame, state, quality)
+            is_key = i == 0 and window.is_key
+            kind = FrameType.INTRA if is_key else FrameType.PREDICTED
+            packets.append(Packet(kind, quality, window.first_frame + i, 1, payload))
+            coded.append(now)
+            state = now.state
+        assert state is not None, "windows hold frames"
+        rendition = Rendition(self.renderer, coded, rendering, video)
+        symbols = [array for one in coded for array in one.symbols]
+        return EncodedWindow(packets, symbols, window.frames, rendition, state, rendition)

@@ -1,0 +1,158 @@
+"""The coding loop on the wire: frames to payloads and back, up to the coded picture.
+
+    INTRA      as in `intra`: z, then y in four passes
+    PREDICTED  motion from coarse to fine, then the residual: z, y in four passes
+
+Encoder and decoder run the same lines after the symbols. Tables come from symbols and the packet's quality
+alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gencodec.codec import InexactDevice, VideoInfo
+from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
+from gencodec.entropy.latents import CodedLatents, LatentCoder
+from gencodec.entropy.motion import LIMIT, MotionCoder
+from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.intra.networks import STRIDE
+from gencodec.methods.s2vc.model import (
+    DEAD_ZONE,
+    STEPS_PER_PIXEL,
+    CodedFrame,
+    CodingLoop,
+    clock_of,
+    key_quality,
+    level_of,
+)
+from gencodec.nn.exact_io import load_exact
+from gencodec.nn.layers import pad_to_multiple
+from gencodec.nn.state import load_float
+
+NOT_FLOAT = ("latents.prior.", "latents.z_index.", "temporal.")  # integers, or of use in training only
+
+
+class LoopState(NamedTuple):
+    """What the next frame is coded against: coded picture, temporal prior's state, frames since INTRA."""
+
+    picture: Tensor
+    memory: Tensor
+    age: int
+
+
+class Coded(NamedTuple):
+    """One frame as both sides have it: the state that it leaves, what the generator sees, int32 symbols.
+
+    `clock` is the quality that the generator renders at: `intra`'s own for a key frame, else one like it.
+    """
+
+    state: LoopState
+    frame: CodedFrame
+    clock: int
+    symbols: list[np.ndarray]
+
+
+class LoopCoder:
+    """Codes frames against a state that the caller keeps; has none of its own.
+
+    `recorded` is the fingerprint that the exact networks must have on this device; InexactDevice otherwise.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, Tensor], key: KeyFrameCoder, recorded: str | None = None
+    ) -> None:
+        self.key, self.device = key, key.device
+        loop = CodingLoop()
+        load_exact(loop.temporal, [], tensors, "temporal.")
+        self.latents = LatentCoder.load(loop.latents, tensors)
+        self.motion = MotionCoder.load(tensors)
+        load_float(loop, tensors, skip=NOT_FLOAT)
+        self.loop = loop.eval().requires_grad_(False).to(self.device)
+        if recorded is not None and self.fingerprint() != recorded:
+            raise InexactDevice(
+                f"device {self.device} does not compute the exact entropy networks to the recorded bits; it "
+                "would decode garbage. Use --device cpu, and please report this machine (gencodec doctor)"
+            )
+
+    @torch.inference_mode()
+    def encode_key(self, frame: Tensor, quality: int) -> tuple[bytes, Coded]:
+        """The payload of an INTRA packet for a frame, uint8 (3,H,W)."""
+        encoder, own = SymbolEncoder(), key_quality(quality)
+        coded = self.key.encode(encoder, frame, own)
+        return encoder.finish(), self._after_key(coded, own)
+
+    @torch.inference_mode()
+    def decode_key(self, payload: bytes, video: VideoInfo, quality: int) -> Coded:
+        """Read an INTRA packet. Raises CorruptStream."""
+        decoder, own = SymbolDecoder(payload), key_quality(quality)
+        coded = self.key.decode(decoder, video, own)
+        decoder.finish()
+        return self._after_key(coded, own)
+
+    @torch.inference_mode()
+    def encode(self, frame: Tensor, state: LoopState, quality: int) -> tuple[bytes, Coded]:
+        """The payload of a PREDICTED packet for a frame, uint8 (3,H,W)."""
+        encoder, level = SymbolEncoder(), level_of(quality, state.age + 1)
+        x = pad_to_multiple(frame.to(self.device)[None].float() / 255, STRIDE)
+        motion = self.loop.motion_of(x, state.picture, self._scalar(quality)).clamp(-LIMIT, LIMIT)
+        field = motion[0].to(torch.int32).cpu().numpy()
+        symbols = self.motion.encode(encoder, field)
+        prediction = self.loop.predict(state.picture, motion)
+        moved = self.loop.moved(state.memory, motion)
+        y = self.loop.to_latents(x, prediction, self._scalar(level))
+        coded = self.latents.encode(encoder, y, level, moved, dead_zone=DEAD_ZONE)
+        return encoder.finish(), self._after(state, quality, motion, prediction, moved, coded, symbols)
+
+    @torch.inference_mode()
+    def decode(self, payload: bytes, state: LoopState, quality: int) -> Coded:
+        """Read a PREDICTED packet. Raises CorruptStream."""
+        decoder, level = SymbolDecoder(payload), level_of(quality, state.age + 1)
+        height, width = state.memory.shape[-2:]
+        field, symbols = self.motion.decode(decoder, (height, width))
+        motion = torch.from_numpy(field).to(self.device).float()[None]
+        moved = self.loop.moved(state.memory, motion)
+        coded = self.latents.decode(decoder, (height, width), level, self.device, moved)
+        decoder.finish()
+        prediction = self.loop.predict(state.picture, motion)
+        return self._after(state, quality, motion, prediction, moved, coded, symbols)
+
+    @torch.inference_mode()
+    def fingerprint(self) -> str:
+        """SHA-256 of the exact networks' integer outputs on a fixed input."""
+        parts = self.latents.fingerprint(self.device) + self.loop.temporal.fingerprint(self.device)
+        return hashlib.sha256(parts.encode()).hexdigest()
+
+    def _after_key(self, coded: CodedLatents, own: int) -> Coded:
+        transforms = self.key.model.transforms
+        gain = torch.exp2(transforms.log2_gain(self._scalar(own)))[:, :, None, None]
+        scaled = coded.y_hat / gain
+        picture = (transforms.synthesis.linear(scaled) / 4 + 0.5).clamp(0, 1)
+        still = torch.zeros_like(scaled[:, :2])
+        state = LoopState(picture, self.loop.temporal.begin(coded.y_hat), 0)
+        return Coded(state, CodedFrame(picture, scaled, still), own, coded.symbols)
+
+    def _after(
+        self,
+        state: LoopState,
+        quality: int,
+        motion: Tensor,
+        prediction: Tensor,
+        moved: Tensor,
+        coded: CodedLatents,
+        symbols: list[np.ndarray],
+    ) -> Coded:
+        level = self._scalar(level_of(quality, state.age + 1))
+        picture, scaled = self.loop.to_picture(coded.y_hat, prediction, level)
+        after = LoopState(picture, self.loop.temporal.update(moved, coded.y_hat), state.age + 1)
+        frame = CodedFrame(picture, scaled, motion / STEPS_PER_PIXEL)
+        return Coded(after, frame, clock_of(quality), [*symbols, *coded.symbols])
+
+    def _scalar(self, value: int) -> Tensor:
+        return torch.tensor([value], device=self.device)

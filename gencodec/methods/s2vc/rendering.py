@@ -1,0 +1,75 @@
+"""From coded frames to pictures: the generator with its memory, frame after frame."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gencodec.codec import VideoInfo
+from gencodec.methods.s2vc.generator import Generator, GeneratorConfig, Memory
+from gencodec.methods.s2vc.loop import Coded
+from gencodec.nn.state import load_float
+
+PREFIX = "generator."
+
+
+class Renderer:
+    """The generator of a weights file, whose metadata holds its configuration as JSON.
+
+    Every `reset_period` frames of a GOP its memory is dropped: features begin anew from the coded picture.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, Tensor], config: str, device: torch.device, reset_period: int
+    ) -> None:
+        self.device, self.reset_period = device, reset_period
+        model = Generator(parse_config(config))
+        own = {name.removeprefix(PREFIX): t for name, t in tensors.items() if name.startswith(PREFIX)}
+        load_float(model, own, skip=())
+        self.generator = model.eval().requires_grad_(False).to(device)
+
+    @torch.inference_mode()
+    def render(self, coded: Coded, memory: Memory | None, video: VideoInfo) -> tuple[Tensor, Memory]:
+        """The frame, uint8 (3,H,W) on the CPU, and the memory for the next one."""
+        quality = torch.tensor([coded.clock], device=self.device)
+        is_fresh = coded.state.age % self.reset_period == 0
+        out = self.generator(coded.frame, quality, None if is_fresh else memory)
+        pixels = (out.picture[0].clamp(0, 1) * 255).round().to(torch.uint8)
+        return pixels[:, : video.height, : video.width].contiguous().cpu(), out.memory
+
+
+class Rendition:
+    """Renders a window's frames, lazily, each time it is called.
+
+    `after` is the memory behind its last frame, None until it was rendered once: without `on_recon`, or a
+    rate control that looks at pictures, an encoder never runs the generator.
+    """
+
+    def __init__(
+        self, renderer: Renderer, coded: Sequence[Coded], before: Memory | None, video: VideoInfo
+    ) -> None:
+        self._renderer, self._coded, self._before, self._video = renderer, coded, before, video
+        self.after: Memory | None = None
+
+    def __call__(self) -> Iterator[Tensor]:
+        """The frames as a decoder on this machine gives them."""
+        memory = self._before
+        for coded in self._coded:
+            frame, memory = self._renderer.render(coded, memory, self._video)
+            yield frame
+        self.after = memory
+
+
+def parse_config(text: str) -> GeneratorConfig:
+    """A configuration from JSON. Raises ValueError for an unknown field."""
+    fields: dict[str, Any] = json.loads(text)
+    if "widths" in fields:
+        fields["widths"] = tuple(fields["widths"])
+    try:
+        return GeneratorConfig(**fields)
+    except TypeError as error:
+        raise ValueError(f"the weights describe a generator of another layout: {error}") from error

@@ -1,0 +1,130 @@
+"""The prior of `s2vc` on recorded groups of pictures: long ones, with a burn-in of the temporal state.
+
+A window begins anywhere in a recorded GOP: the state is run up to it without gradients, then the window's
+rate trains all exact networks through time. First in float, then as integers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gencodec.methods.s2vc.model import CodingLoop, level_of
+from gencodec.nn.exact import convert, equalise, exact_layers, project
+from gencodec.training.s2vc_record import Record, RecordBank, stacked
+
+
+@dataclass(frozen=True, slots=True)
+class PriorRecipe:
+    """How long a window is, and how fast it learns."""
+
+    window: int = 4  # frames with gradients
+    exact_from: float = 0.3  # share of the budget
+    learning_rate: float = 2e-3
+    batch: int = 4
+
+
+class PriorTask:
+    """State and one step of the training; see `trainer.Task`. Batches are draws of a `RecordBank`."""
+
+    def __init__(self, recipe: PriorRecipe, loop: CodingLoop, bank: RecordBank, device: torch.device) -> None:
+        self.recipe, self.device, self.bank = recipe, device, bank
+        self.model = loop.to(device)
+        self.optimizer = torch.optim.Adam(self._groups(), recipe.learning_rate, betas=(0.9, 0.99))
+        self.exact = self.calibrated = self.rescaled = False
+
+    def learning_rate(self, progress: float) -> float:
+        """A cosine from the peak to 1 %."""
+        return self.recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def step(self, draws: Tensor, progress: float) -> dict[str, float]:
+        """One optimizer step on whole recorded clips; returns what the log shows."""
+        clip = stacked(self.bank.cut(draws, self.device))
+        first = int(draws.sum()) % (clip.symbols.shape[1] - self.recipe.window + 1)
+        if not self.calibrated:
+            self._calibrate(clip)
+        if progress >= self.recipe.exact_from and not self.exact:
+            self.make_exact(clip)
+        self.model.train()
+        bits = self.rates(clip, first, self.recipe.window)[0] / self._pixels(clip)  # (B,)
+        loss = (bits / (bits.detach() + 1e-4)).mean()  # a percent weighs the same at every quality
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        if self.exact:
+            project(self.model)
+        saturation = max(layer.saturation for layer in exact_layers(self.model)) if self.exact else 0.0
+        return {"bpp": bits.mean().item(), "log2": bits.log2().mean().item(), "saturation": saturation}
+
+    def rates(self, clip: Record, first: int, window: int) -> tuple[Tensor, list[Tensor]]:
+        """Bits (B,) of the residual over `window` frames behind the first `first` predicted ones; states."""
+        model, state, states = self.model, self.model.temporal.begin(clip.key_y_hat[:, 0]), []
+        bits = torch.zeros(len(clip.symbols), device=self.device)
+        for t in range(first + window):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and t >= first):
+                moved = model.moved(state, clip.motion[:, t])
+                symbols = clip.symbols[:, t]
+                if t >= first:
+                    estimate = model.latents(symbols, levels(clip.quality, t + 1), moved)
+                    bits = bits + estimate.y_bits + estimate.z_bits
+                state = model.temporal.update(moved, symbols)
+                states.append(state)
+        return bits, states
+
+    @torch.no_grad()
+    def make_exact(self, clip: Record) -> None:
+        """Equalise the entropy networks on `clip`, convert them to integers."""
+        frames = min(8, clip.symbols.shape[1])
+        equalise(self.model.latents.prior.links(), lambda: self._all_frames_at_once(clip, frames))
+        states = torch.cat(self.rates(clip, 0, frames)[1])
+        self.model.temporal.equalise(states, [self.model.latents.prior])
+        convert(self.model)
+        self.exact = self.rescaled = True
+
+    def state(self) -> dict[str, object]:
+        """All that a resumed run needs."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "exact": self.exact,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.exact, self.calibrated = bool(state["exact"]), True
+        for layer in exact_layers(self.model):
+            layer.exact = self.exact
+
+    @torch.no_grad()
+    def _all_frames_at_once(self, clip: Record, frames: int) -> None:
+        states = [self.model.temporal.begin(clip.key_y_hat[:, 0]), *self.rates(clip, 0, frames - 1)[1]]
+        moved = torch.cat([self.model.moved(states[t], clip.motion[:, t]) for t in range(frames)])
+        level = torch.cat([levels(clip.quality, t + 1) for t in range(frames)])
+        self.model.latents(torch.cat(list(clip.symbols[:, :frames].unbind(1))), level, moved)
+
+    def _calibrate(self, clip: Record) -> None:
+        self.model.latents.calibrate(clip.symbols[:, 0], levels(clip.quality, 1))
+        self.calibrated = True
+
+    def _pixels(self, clip: Record) -> int:
+        return clip.x.shape[-1] * clip.x.shape[-2] * self.recipe.window
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Table indices move in units, weights in hundredths."""
+        fast = [*self.model.latents.z_index.parameters()]
+        chosen = {id(p) for p in fast}
+        rest = [p for p in self.model.parameters() if id(p) not in chosen]
+        return [{"params": rest, "scale": 1.0}, {"params": fast, "scale": 20.0}]
+
+
+def levels(quality: Tensor, age: int) -> Tensor:
+    """`level_of` for a batch, (B,)."""
+    return torch.tensor([level_of(q, age) for q in quality.tolist()], device=quality.device)

@@ -1,0 +1,192 @@
+"""What the coding loop makes of clips, kept in files: the data of the stages behind it.
+
+The loop has nothing to learn but its prior, which changes no picture. So the prior is trained on whole groups
+of pictures as they were coded, and the generator on pictures as a decoder has them, at a fraction of what
+running the loop again would cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gencodec.methods.intra.model import IntraModel
+from gencodec.methods.s2vc.model import (
+    STEPS_PER_PIXEL,
+    CodedFrame,
+    CodingLoop,
+    clock_of,
+    key_quality,
+    level_of,
+)
+from gencodec.training.clips import ClipBank
+from gencodec.training.qualities import draw_quality
+
+BLOCK = 16  # pixels of a latent
+
+
+class Record(NamedTuple):
+    """One clip of T frames as coded at `quality` (1,); the first frame is the key frame.
+
+    clock (T,1), see `Coded`; x (T,3,H,W) and picture, as coded, uint8; scaled (T,192,h,w), y_hat without its
+    gains; key_y_hat (1,192,h,w) with them; for the frames behind the first motion (T-1,2,h,w) in half pixels
+    and symbols (T-1,192,h,w), int16.
+    """
+
+    quality: Tensor
+    clock: Tensor
+    x: Tensor
+    picture: Tensor
+    scaled: Tensor
+    key_y_hat: Tensor
+    motion: Tensor
+    symbols: Tensor
+
+
+class Draws(NamedTuple):
+    """Columns of what `RecordBank.batch` gives."""
+
+    record: int
+    first: int
+    row: int
+    column: int
+
+
+class KeyFrame(NamedTuple):
+    """A key frame as a decoder has it: coded picture (B,3,H,W), y_hat, and y_hat without its gains."""
+
+    picture: Tensor
+    y_hat: Tensor
+    scaled: Tensor
+
+
+@torch.no_grad()
+def key_of(intra: IntraModel, x: Tensor, quality: int) -> KeyFrame:
+    """What `intra` makes of x (B,3,H,W) in [0,1] as the key frame of a GOP of `quality`."""
+    own = torch.full((len(x),), key_quality(quality), device=x.device)
+    y_hat = intra.latents(intra.transforms.to_latents(x, own).float(), own).y_hat
+    scaled = y_hat * torch.exp2(-intra.transforms.log2_gain(own))[:, :, None, None]
+    return KeyFrame((intra.transforms.synthesis.linear(scaled) / 4 + 0.5).clamp(0, 1), y_hat, scaled)
+
+
+@torch.no_grad()
+def record_clip(loop: CodingLoop, intra: IntraModel, x: Tensor, quality: int) -> Record:
+    """Code a clip x (T,3,H,W) in [0,1], sides multiples of 16."""
+    key = key_of(intra, x[:1], quality)
+    pictures, scaled, symbols, motions = [key.picture], [key.scaled], [], []
+    for t in range(1, len(x)):
+        level = torch.tensor([level_of(quality, t)], device=x.device)
+        frame, y_hat, motion = loop(
+            x[t : t + 1], pictures[-1], torch.tensor([quality], device=x.device), level
+        )
+        pictures.append(frame.picture)
+        scaled.append(frame.scaled)
+        symbols.append(y_hat.to(torch.int16))
+        motions.append(motion.to(torch.int16))
+    return Record(
+        torch.tensor([quality]),
+        torch.tensor([[key_quality(quality)]] + [[clock_of(quality)]] * (len(x) - 1)),
+        (255 * x).round().to(torch.uint8),
+        (255 * torch.cat(pictures)).round().to(torch.uint8),
+        torch.cat(scaled).half(),
+        key.y_hat,
+        torch.cat(motions),
+        torch.cat(symbols),
+    )
+
+
+def record(
+    loop: CodingLoop,
+    intra: IntraModel,
+    bank: ClipBank,
+    folder: Path,
+    *,
+    first: int,
+    count: int,
+    seed: int = 0,
+) -> None:
+    """Write records number `first` to `first + count - 1` into `folder`; what is there already is left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    device = next(loop.parameters()).device
+    for number in range(first, first + count):
+        path = folder / f"{number:05d}.safetensors"
+        if path.exists():
+            continue
+        generator = np.random.default_rng([seed, number])
+        x, quality = bank.batch(1, generator)[0].to(device), int(draw_quality(1, generator))
+        one = record_clip(loop.eval(), intra, x, quality)
+        part = path.with_suffix(".part")
+        save_file({k: v.cpu().contiguous() for k, v in one._asdict().items()}, part)
+        part.replace(path)
+
+
+class RecordBank:
+    """All records of a folder, in memory; draws which frames of which one, and where.
+
+    Raises ValueError where none is long and large enough.
+    """
+
+    def __init__(self, folder: Path, *, window: int, crop: int | None = None) -> None:
+        self.window, self.crop = window, crop
+        paths = sorted(folder.glob("*.safetensors"))
+        self.records = [r for r in (Record(**load_file(path)) for path in paths) if self._fits(r)]
+        if not self.records:
+            raise ValueError(f"no record of {window} frames, {crop or 'any'} pixels a side, in {folder}")
+
+    def batch(self, size: int, generator: np.random.Generator) -> Tensor:
+        """Draws (size,4), int64: see `Draws`; row and column are in blocks of 16 pixels."""
+        return torch.tensor([self._draw(generator) for _ in range(size)])
+
+    def cut(self, draws: Tensor, device: torch.device) -> list[Record]:
+        """The drawn windows, float on `device`: `window` frames each, of `crop` pixels a side."""
+        return [self._cut(Draws(*draw), device) for draw in draws.tolist()]
+
+    def _fits(self, record: Record) -> bool:
+        return len(record.x) >= self.window and min(record.x.shape[-2:]) >= (self.crop or 0)
+
+    def _draw(self, generator: np.random.Generator) -> Draws:
+        index = int(generator.integers(len(self.records)))
+        shape = self.records[index].x.shape
+        first = int(generator.integers(shape[0] - self.window + 1))
+        spare = [(n - (self.crop or n)) // BLOCK for n in shape[-2:]]
+        return Draws(index, first, *(int(generator.integers(n + 1)) for n in spare))
+
+    def _cut(self, draw: Draws, device: torch.device) -> Record:
+        whole = self.records[draw.record]
+        frames = slice(draw.first, draw.first + self.window)
+        behind = slice(draw.first, draw.first + self.window - 1)  # motion[t - 1] belongs to frame t
+        side = self.crop
+
+        def cut(values: Tensor, times: slice, stride: int) -> Tensor:
+            top, left = draw.row * BLOCK // stride, draw.column * BLOCK // stride
+            bottom, right = (None, None) if side is None else (top + side // stride, left + side // stride)
+            return values[times, :, top:bottom, left:right].to(device).float()
+
+        return Record(
+            whole.quality.to(device),
+            whole.clock[frames].to(device),
+            cut(whole.x, frames, 1) / 255,
+            cut(whole.picture, frames, 1) / 255,
+            cut(whole.scaled, frames, BLOCK),
+            cut(whole.key_y_hat, slice(None), BLOCK),
+            cut(whole.motion, behind, BLOCK),
+            cut(whole.symbols, behind, BLOCK),
+        )
+
+
+def stacked(records: Sequence[Record]) -> Record:
+    """The same windows as one batch: (B,...) each, quality (B,)."""
+    columns = [torch.stack(column) for column in zip(*records, strict=True)]
+    return Record(columns[0][:, 0], *columns[1:])
+
+
+def coded_frame(clip: Record, t: int) -> CodedFrame:
+    """Frame `t` of a stacked window, as the generator sees it."""
+    motion = clip.motion[:, t - 1] if t else torch.zeros_like(clip.motion[:, 0])
+    return CodedFrame(clip.picture[:, t], clip.scaled[:, t], motion / STEPS_PER_PIXEL)

@@ -1,0 +1,252 @@
+"""The generator of `s2vc`: first a denoiser of pictures, then one step from what the coding loop left.
+
+    denoise      pictures with normal noise on their cosine coefficients, where the codec's own noise is, less
+                 at higher quality; all but the decoder, which comes trained
+    perceptual   recorded pictures, frame after frame: L1, LPIPS, DISTS, steadiness along the decoded motion,
+                 and the distillation of the tokens from a frozen network
+    adversarial  with a critic on the distances' features
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gencodec.methods.intra.cosine import SIZE, dct_basis
+from gencodec.methods.intra.networks import Config as IntraConfig
+from gencodec.methods.s2vc.generator import Generator, GeneratorConfig, Memory, Rendered
+from gencodec.methods.s2vc.model import CodedFrame
+from gencodec.metrics.lpips import Lpips
+from gencodec.nn.motion import compensate
+from gencodec.nn.quality import log_spaced
+from gencodec.nn.state import load_float, thaw_tables
+from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
+from gencodec.training.perceptual import Distances, PerceptualLoss
+from gencodec.training.s2vc_record import Record, RecordBank, coded_frame, stacked
+
+TEACHER = "alexnet"  # of the tokens: LPIPS' AlexNet, fifth map; DINOv3's weights are not at hand
+TEACHER_CHANNELS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class RenderRecipe:
+    """What the losses weigh, when a phase begins (share of the budget), and how fast it learns."""
+
+    l1: float = 1.0
+    lpips: float = 1.0
+    dists: float = 1.0
+    steady: float = 0.5
+    semantic: float = 0.1
+    adversarial: float = 0.05
+    noise: tuple[float, float] = (0.2, 0.02)  # deviation at quality 0 and 63, of [0,1]
+    perceptual_from: float = 0.12
+    adversarial_from: float = 0.8
+    learning_rate: float = 3e-4
+    batch: int = 4
+    crop: int = 128
+    window: int = 64  # pixels a side that the distances see
+    frames: int = 2  # rendered, with gradients through time
+    burn: int = 4  # frames before them that only fill the feature buffer
+
+
+class Terms(NamedTuple):
+    """The parts of the loss, and the distances of the last frame for the critic."""
+
+    terms: dict[str, Tensor]
+    distances: Distances | None
+
+
+class RenderTask:
+    """State and one step of the training; see `trainer.Task`. Batches are draws of a `RecordBank`."""
+
+    def __init__(
+        self,
+        recipe: RenderRecipe,
+        config: GeneratorConfig,
+        bank: RecordBank,
+        vgg: str | None,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        torch.manual_seed(seed)
+        self.recipe, self.device, self.bank = recipe, device, bank
+        self.generator = np.random.default_rng(seed)
+        self.model = Generator(config).to(device)
+        self.perceptual = PerceptualLoss(vgg).to(device).eval().requires_grad_(False)
+        self.teacher = Lpips.load().to(device).eval().requires_grad_(False)
+        self.predictor = nn.Linear(config.tokens, TEACHER_CHANNELS).to(device)  # not shipped
+        self.critic = ProjectedCritic(self.perceptual.channels).to(device)
+        if device.type == "cpu":
+            self.perceptual.use_winograd()
+        fused = device.type == "cuda"
+        self.optimizer = torch.optim.Adam(
+            self._groups(), recipe.learning_rate, betas=(0.9, 0.99), fused=fused
+        )
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), 2e-4, betas=(0.5, 0.99))
+        self.basis = dct_basis(IntraConfig().y_channels).to(device)
+        self.rescaled = False
+
+    def start_from(self, intra: Mapping[str, Tensor]) -> None:
+        """Decoder and analysis from a weights file of `intra`."""
+        prefix = "transforms.synthesis."
+        own = {name.removeprefix(prefix): tensor for name, tensor in intra.items() if name.startswith(prefix)}
+        load_float(self.model.decoder, own, skip=())
+        thaw_tables(self.model.decoder)
+        with torch.no_grad():
+            self.model.analysis.weight.copy_(intra["transforms.analysis.weight"])
+
+    def phase(self, progress: float) -> str:
+        """Name of the phase at `progress` in [0,1)."""
+        r = self.recipe
+        if progress >= r.adversarial_from:
+            return "adversarial"
+        return "perceptual" if progress >= r.perceptual_from or not self.model.config.unet else "denoise"
+
+    def learning_rate(self, progress: float) -> float:
+        """A cosine from the peak to 2 %, once for the denoiser and once for what follows."""
+        start, stop = (0.0, self.recipe.perceptual_from)
+        if progress >= stop:
+            start, stop = stop, 1.0
+        share = (progress - start) / (stop - start)
+        return self.recipe.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
+
+    def step(self, draws: Tensor, progress: float) -> dict[str, float]:
+        """One optimizer step on recorded windows; returns what the log shows."""
+        phase = self.phase(progress)
+        clip = stacked(self.bank.cut(draws, self.device))
+        self.model.train()
+        self.model.decoder.requires_grad_(phase != "denoise")  # it comes trained
+        terms, distances = self._denoising(clip) if phase == "denoise" else self._rendering(clip, phase)
+        loss = torch.stack(list(terms.values())).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([p for g in self.optimizer.param_groups for p in g["params"]], 1.0)
+        self.optimizer.step()
+        shown = {"loss": loss.item(), **{name: value.item() for name, value in terms.items()}}
+        return shown | (self._update_critic(distances) if phase == "adversarial" and distances else {})
+
+    def state(self) -> dict[str, object]:
+        """All that a resumed run needs."""
+        return {
+            "model": self.model.state_dict(),
+            "predictor": self.predictor.state_dict(),
+            "critic": self.critic.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "critic_optimizer": self.critic_optimizer.state_dict(),
+            "generator": self.generator.bit_generator.state,
+            "config": asdict(self.model.config),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        for name in ("model", "predictor", "critic"):
+            getattr(self, name).load_state_dict(state[name])
+        for group in state["optimizer"]["param_groups"]:
+            group["fused"] = self.device.type == "cuda"  # the checkpoint may come from another device
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+        self.generator.bit_generator.state = state["generator"]
+
+    def _denoising(self, clip: Record) -> Terms:
+        x, scaled = (part[:, -self.recipe.frames :].flatten(0, 1) for part in (clip.x, clip.scaled))
+        quality = clip.quality.repeat_interleave(self.recipe.frames)
+        sigma = log_spaced(quality, *self.recipe.noise)[:, None, None, None]
+        noise = torch.randn(scaled.shape, device=x.device)
+        noise = 2 * F.conv_transpose2d(noise, self.basis, stride=SIZE)  # of deviation 1 in a pixel
+        frame = CodedFrame(x + sigma * noise, torch.zeros_like(scaled), torch.zeros_like(scaled[:, :2]))
+        decoded = self.model(frame, quality).picture
+        errors = (decoded - x).square().mean((1, 2, 3)) / sigma.flatten() ** 2
+        return Terms({"denoise": errors.mean()}, None)
+
+    def _rendering(self, clip: Record, phase: str) -> Terms:
+        """The last `frames` of the window in order; those before only fill the feature buffer."""
+        sums: dict[str, Tensor] = {}
+        memory: Memory | None = None
+        before: Rendered | None = None
+        distances = None
+        first = clip.x.shape[1] - self.recipe.frames
+        for t in range(clip.x.shape[1]):
+            frame = coded_frame(clip, t)
+            if t < first:
+                memory = self._remembered(frame, memory)
+                continue
+            rendered = self.model(frame, clip.clock[:, t, 0], memory)
+            terms, distances = self._frame_terms(rendered, clip.x[:, t], phase)
+            if before is not None:
+                terms["steady"] = self.recipe.steady * self._unsteadiness(rendered, before, clip, t)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value / self.recipe.frames
+            memory, before = rendered.memory, rendered
+        return Terms(sums, distances)
+
+    @torch.no_grad()
+    def _remembered(self, frame: CodedFrame, memory: Memory | None) -> Memory | None:
+        """The memory after a frame that is not rendered: its features alone."""
+        if not self.model.config.unet:
+            return None
+        return Memory(self.model.remember(frame, memory), [])
+
+    def _unsteadiness(self, rendered: Rendered, before: Rendered, clip: Record, t: int) -> Tensor:
+        """How much more than in the source changes along the decoded motion."""
+        flow = coded_frame(clip, t).flow
+        change = rendered.picture - compensate(before.picture, flow)
+        return (change - (clip.x[:, t] - compensate(clip.x[:, t - 1], flow))).abs().mean()
+
+    def _frame_terms(self, rendered: Rendered, x: Tensor, phase: str) -> tuple[dict[str, Tensor], Distances]:
+        r = self.recipe
+        terms = {"l1": r.l1 * (rendered.picture - x).abs().mean()}
+        distances = self.perceptual(*self._window([rendered.picture, x]))
+        terms |= {"lpips": r.lpips * distances.lpips.mean(), "dists": r.dists * distances.dists.mean()}
+        if phase == "adversarial":
+            value = generator_loss(self.critic, distances.decoded, distances.real)
+            terms["adversarial"] = r.adversarial * value.mean()
+        if self.model.config.unet and self.model.config.semantics in ("paired", "single") and r.semantic:
+            terms["semantic"] = r.semantic * self._distillation(rendered.tokens, x)
+        return terms, distances
+
+    def _distillation(self, tokens: Tensor, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            size = (-(-x.shape[-2] // 64), -(-x.shape[-1] // 64))
+            features = F.adaptive_avg_pool2d(self.teacher.maps(x)[-1].float(), size)
+            target = F.layer_norm(features.flatten(2).transpose(1, 2), [TEACHER_CHANNELS])
+        return (self.predictor(tokens) - target).abs().mean()
+
+    def _window(self, pictures: list[Tensor]) -> list[Tensor]:
+        """The same random part of all pictures, of `window` pixels a side, away from the border."""
+        side = pictures[0].shape[-1]
+        spare = (side - self.recipe.window) // 4
+        top, left = (int(n) for n in self.generator.integers(spare, side - self.recipe.window - spare + 1, 2))
+        return [
+            x[..., top : top + self.recipe.window, left : left + self.recipe.window].contiguous(
+                memory_format=torch.channels_last
+            )
+            for x in pictures
+        ]
+
+    def _update_critic(self, distances: Distances) -> dict[str, float]:
+        self.critic_optimizer.zero_grad(set_to_none=True)
+        loss = critic_loss(self.critic, distances.decoded, distances.real)
+        loss.backward()
+        self.critic_optimizer.step()
+        return {"critic": loss.item()}
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The decoder begins trained and moves slowly; the strength counts octaves; the transform stays."""
+        model = self.model
+        strength = [*model.decoder.log2_strength.parameters()]
+        chosen = {id(p) for p in strength}
+        decoder = [p for p in model.decoder.parameters() if id(p) not in chosen]
+        known = chosen | {id(p) for p in decoder} | {id(p) for p in model.analysis.parameters()}
+        rest = [p for p in model.parameters() if id(p) not in known] + [*self.predictor.parameters()]
+        return [
+            {"params": rest, "scale": 1.0},
+            {"params": decoder, "scale": 0.7},
+            {"params": strength, "scale": 10.0},
+        ]
