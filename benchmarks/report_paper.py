@@ -28,8 +28,9 @@ def size_table(result: Result) -> str:
         [
             "Of those without a published number, `key frames` and `reduction` are this project's own.",
             table(head, rows),
-            f"One predicted frame of {result['width']}x{result['height']}; `key frames` only for a key frame. A "
-            "multiply-add counts as two operations; the largest tensor is the largest single output, in float32.",
+            f"One predicted frame of {result['width']}x{result['height']}; `key frames` in key frames. A "
+            "multiply-add counts as two operations; the largest tensor is the largest single output, in "
+            "float32.",
             table(["part", "GFLOP", "of that attention", "largest tensor, MiB"], work),
             f"Kept from frame to frame, MiB in float32: {buffers}.",
             provenance(result),

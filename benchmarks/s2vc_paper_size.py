@@ -1,11 +1,11 @@
-"""How large the paper preset of `s2vc` is: parameters, memory and operations of each part, without its weights.
+"""How large the paper preset of `s2vc` is: parameters, memory, operations of each part, without its weights.
 
     python benchmarks/s2vc_paper_size.py [--width 1920] [--height 1080] [--out FILE.json]
 
-Everything runs on torch's meta device, which knows shapes and computes nothing. Operations are those of products
-(convolutions, linear maps, attention), a multiply-add counted as two. The largest tensor is the largest single
-output of an operation in float32: what a part needs at once is a few of them. Attention counts as fused kernels
-compute it, without its matrix.
+Everything runs on torch's meta device, which knows shapes and computes nothing. Operations are those of
+products (convolutions, linear maps, attention), a multiply-add counted as two. The largest tensor is the
+largest single output of an operation in float32: what a part needs at once is a few of them. Attention counts
+as fused kernels compute it, without its matrix.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class FusedAttention(TorchFunctionMode):
         """Two products of places by places by channels."""
         if func is not F.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
-        q, k, v = args[:3] if len(args) >= 3 else (dict(kwargs or {})[name] for name in ("query", "key", "value"))
+        names = ("query", "key", "value")
+        q, k, v = args[:3] if len(args) >= 3 else (dict(kwargs or {})[name] for name in names)
         self.flops += 2 * q.numel() * k.shape[-2] + 2 * q[..., 0].numel() * k.shape[-2] * v.shape[-1]
         return torch.empty((*q.shape[:-1], v.shape[-1]), device=q.device)
 

@@ -1,12 +1,12 @@
-"""How fast the paper preset of `s2vc` is at full size, with random numbers for weights, and what it needs of memory.
+"""How fast the paper preset of `s2vc` is at full size, and what memory it needs; its weights are random.
 
-    python benchmarks/s2vc_paper_speed.py [--device cuda|cpu] [--width 1920] [--height 1080] [--small] [--out FILE.json]
+    python benchmarks/s2vc_paper_speed.py [--device cuda|cpu] [--width W] [--height H] [--small] [--out FILE]
 
 Two ways of running the generator behind the same float32 loop: "eager fp32" as it is, and "fast": bfloat16,
-channels-last, U-Net and TCG as one CUDA graph, the autoencoder in tiles. The loop's networks are timed once, the
-exact ones in the way that is the default on the device. How far the pictures of both ways are apart says little
-with random weights, but shows a mistake. Entropy coding of symbols is not timed. Needs torch, einops, diffusers
-and peft; --small is a trial at a thousandth of the size.
+channels-last, U-Net and TCG as one CUDA graph, the autoencoder in tiles. The loop's networks are timed once,
+the exact ones in the way that is the default on the device. How far the pictures of both ways are apart says
+little with random weights, but shows a mistake. Entropy coding of symbols is not timed. Needs torch, einops,
+diffusers and peft; --small is a trial at a thousandth of the size.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from gencodec.nn.state import freeze_tables
 RESULTS = Path(__file__).parent / "results"
 SMALL = PaperConfig(
     features=32, wide=48, y_channels=16, z_channels=8, hyper_width=16, state_channels=16, reading_width=16,
-    fusion_width=32, context_width=24, content=32, tokens=32, levels=(32, 64, 64), motion_channels=8, lora_rank=4,
+    fusion_width=32, context_width=24, content=32, tokens=32, levels=(32, 64, 64), motion_channels=8,
+    lora_rank=4,
 )  # fmt: skip
 SMALL_UNET = {"block_out_channels": [32, 64, 64, 64], "cross_attention_dim": 32, "norm_num_groups": 8}
 SMALL_VAE = {"block_out_channels": [16, 16, 32, 32], "norm_num_groups": 8, "sample_size": 64}
@@ -55,7 +56,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "speed-s2vc-paper.json")
     options = parser.parse_args()
     device = torch.device(options.device)
-    torch.manual_seed(0)
+    torch.manual_seed(0)  # noqa: TID251 - a script, and the weights are random
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     codec, generator = models(SMALL if options.small else PaperConfig(), options.small, device)
     size = [-(-n // STRIDE) * STRIDE for n in (options.height, options.width)]
@@ -109,7 +110,8 @@ def time_loop(codec: PCodec, x: Tensor, runs: int) -> tuple[dict[str, float], Vi
     y_shape = (1, c.y_channels, x.shape[2] // 16, x.shape[3] // 16)
     features, state = codec.begin(x, torch.zeros(1, c.key_channels, *y_shape[2:], device=device))
     context = codec.context(features)
-    z, y = codec.latents.hyper_symbols(torch.zeros(y_shape, device=device)), torch.zeros(y_shape, device=device)
+    y = torch.zeros(y_shape, device=device)
+    z = codec.latents.hyper_symbols(y)
     prior = codec.latents.prior
 
     def entropy() -> Tensor:

@@ -184,8 +184,8 @@ def _weights_for(cls: type[Codec], header: wire.Header, path: str | Path | None)
         return weights_table.choose_set(sets, header.weights_id, header.preset, path=path)
     if loaded.id != header.weights_id:
         raise WeightsMissing(
-            f"the stream needs {header.preset} weights {header.weights_id:08x}, {path} holds {loaded.id:08x}; "
-            "give the folder that it was made with"
+            f"the stream needs {header.preset} weights {header.weights_id:08x}, {path} holds "
+            f"{loaded.id:08x}; give the folder that it was made with"
         )
     return loaded
 

@@ -17,7 +17,7 @@ from itertools import count
 from typing import Any, ClassVar
 
 from gencodec import wire
-from gencodec.codec import EncodedGop, RateControl
+from gencodec.codec import EncodedGop, FrameType, RateControl
 
 QUALITIES = range(64)
 GOP_OVERHEAD = 6  # bytes of INDEX for a GOP, about
@@ -141,8 +141,10 @@ class TargetLpips(RateControl):
 
 
 def bits_in_file(gop: EncodedGop) -> int:
-    """What a GOP takes in a file, with the heads around its payloads."""
-    return 8 * (len(wire.pack_chunk(wire.TAG_GOP, wire.pack_gop(gop.packets))) + GOP_OVERHEAD)
+    """What a GOP takes in a file, with the heads around its payloads; of a window without a key frame, its part."""
+    if gop.packets[0].type == FrameType.INTRA:
+        return 8 * (len(wire.pack_chunk(wire.TAG_GOP, wire.pack_gop(gop.packets))) + GOP_OVERHEAD)
+    return 8 * sum(len(wire.pack_packet(packet)) for packet in gop.packets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,12 +261,17 @@ def pack_gop(packets: Sequence[Packet]) -> bytes:
     """Return the body of a GOP chunk. Raises ValueError for packets that break a rule of the format."""
     body = bytearray(pack_varint(packets[0].first_frame))
     for packet in packets:
-        if not 0 <= packet.quality <= 63:
-            raise ValueError(f"quality is 0..63, got {packet.quality}")
-        body.append(int(packet.type) << 6 | packet.quality)
-        body += pack_varint(packet.num_frames) + pack_varint(len(packet.payload)) + packet.payload
+        body += pack_packet(packet)
     check_gop(packets)
     return bytes(body)
+
+
+def pack_packet(packet: Packet) -> bytes:
+    """Return a packet as a GOP chunk holds it. Raises ValueError for a quality outside 0..63."""
+    if not 0 <= packet.quality <= 63:
+        raise ValueError(f"quality is 0..63, got {packet.quality}")
+    head = bytes([int(packet.type) << 6 | packet.quality])
+    return head + pack_varint(packet.num_frames) + pack_varint(len(packet.payload)) + packet.payload
 
 
 def parse_gop(body: bytes) -> tuple[Packet, ...]:

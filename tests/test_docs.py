@@ -28,7 +28,7 @@ from gencodec.video import write_video
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)(?:[^\n]*?title=\"([^\"]+)\")?[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INSTALL = 'pip install . && gencodec demo\npip install ".[test]" && pytest'
 
@@ -132,7 +132,7 @@ def test_training_commands_parse(page: Path) -> None:
     for words in commands(page):
         if words[1] == "train" and "--export" not in words:
             parse = {"intra": parse_intra, "s2vc": parse_s2vc}[words[2]]
-            assert parse(words[3:]).data
+            assert parse(words[3:])
 
 
 def test_the_readme_has_exactly_two_set_up_commands() -> None:
@@ -162,8 +162,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_navigation_and_reference_name_what_exists() -> None:
     navigation = re.findall(r"^\s*- [^\n:]+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
-    assert sorted(navigation) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
-    for page in (ROOT / "docs").glob("*.md"):
+    pages = sorted((ROOT / "docs").rglob("*.md"))
+    assert sorted(navigation) == sorted(page.relative_to(ROOT / "docs").as_posix() for page in pages)
+    for page in pages:
         for module in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
             import_module(module)
 

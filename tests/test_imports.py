@@ -13,7 +13,7 @@ import pytest
 import gencodec
 
 PACKAGE = Path(gencodec.__file__).parent
-HEAVY = ("torchvision", "diffusers", "compressai", "lpips", "pytorch_fid", "matplotlib", "scipy")
+HEAVY = ("torchvision", "diffusers", "compressai", "lpips", "pytorch_fid", "matplotlib", "scipy", "peft")
 
 # layer -> the layers it may import; `codec` is at the bottom, `training` may import all
 LOW = {"codec"}
@@ -98,7 +98,7 @@ import sys, gencodec
 codec = gencodec.create("toy")
 gencodec.encode({str(clip_file)!r}, {str(tmp_path / "a.gcv")!r}, codec=codec, quality=30)
 gencodec.decode({str(tmp_path / "a.gcv")!r}).save({str(tmp_path / "a.mp4")!r})
-import gencodec.cli, gencodec.methods.intra.codec
+import gencodec.cli, gencodec.methods.intra.codec, gencodec.methods.s2vc.codec
 heavy = [name for name in {HEAVY!r} if name in sys.modules]
 assert not heavy, heavy
 """

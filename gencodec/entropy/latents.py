@@ -77,7 +77,7 @@ class LatentCoder:
         symbols: list[np.ndarray] = []
 
         def put_y(mean: Tensor, index: Tensor, mask: np.ndarray) -> Tensor:
-            wanted = quantised(y.float() - mean, dead_zone).clamp_(-MAX_LATENT, MAX_LATENT)
+            wanted = torch.round(y.float() - mean).clamp_(-MAX_LATENT, MAX_LATENT)
             coded = _to_numpy(wanted)[0][mask]
             tables = _to_indices(index)[mask]
             coded[tables < self.y_tables.skip] = 0
@@ -154,11 +154,6 @@ class LatentCoder:
                 f"device {device} does not compute the exact entropy networks to the recorded bits; it would "
                 "decode garbage. Use --device cpu, and please report this machine (gencodec doctor)"
             )
-
-
-def quantised(y: Tensor, dead_zone: float) -> Tensor:
-    """Integers next to y, towards zero below `dead_zone` (0.5 to 1)."""
-    return torch.round(y) if dead_zone == 0.5 else y.sign() * torch.floor(y.abs() + (1 - dead_zone))
 
 
 def _to_numpy(values: Tensor) -> np.ndarray:

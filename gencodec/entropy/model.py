@@ -20,6 +20,7 @@ from gencodec.nn.layers import compand, conv3x3, pad_to_multiple
 from gencodec.nn.quality import QualityTable
 
 TAIL = 4.2  # deviations beyond which less than one count of 65536 is left: the tables' escape
+SKIPPED_RESIDUALS = 2  # what a prediction misses has long tails: where nothing is expected, much may come
 LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (NUM_SCALES - 1)
 
 
@@ -90,6 +91,7 @@ class LatentModel(nn.Module):
         super().__init__()
         self.hyper_analysis = HyperAnalysis(y_channels, z_channels, context, magnitudes=centred)
         self.prior = LatentPrior(y_channels, z_channels, width, context, extra_channels, centred=centred)
+        self.skip = SKIPPED_RESIDUALS if centred else SKIPPED_SCALES  # tables below are not coded
         self.z_index = QualityTable(
             z_channels, 24.0, 40.0
         )  # training only: shipped tables are counted, see export
@@ -129,7 +131,7 @@ class LatentModel(nn.Module):
             symbols, index = torch.where(mask, coded, symbols), torch.where(mask, turn_index, index)
         bits = gaussian_bits(symbols, index_to_scale(index))
         if not self.training:
-            bits = torch.where(index < SKIPPED_SCALES, 0.0, bits)
+            bits = torch.where(index < self.skip, 0.0, bits)
         return LatentEstimate(y_hat, bits.sum((1, 2, 3)), z_bits, z_hat)
 
     @torch.no_grad()
@@ -145,4 +147,4 @@ class LatentModel(nn.Module):
 
     def _residual(self, y: Tensor, mean: Tensor, index: Tensor) -> Tensor:
         """y - mean; outside of training zero where the coder codes nothing, as `LatentCoder` does."""
-        return y - mean if self.training else torch.where(index < SKIPPED_SCALES, 0.0, y - mean)
+        return y - mean if self.training else torch.where(index < self.skip, 0.0, y - mean)

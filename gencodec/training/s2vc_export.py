@@ -121,7 +121,7 @@ def count_symbols(loop: CodingLoop, bank: RecordBank) -> CdfTables:
         mixed = (mixed + mixed[::-1]) / 2  # a sign says nothing
         kept = mixed[reach - wide : reach + wide + 1]
         rows.append((quantise(np.append(kept, max(1 / TOTAL, 1 - kept.sum()))), -wide))
-    return CdfTables.from_counts(*zip(*rows, strict=True), skip=normal.skip)
+    return CdfTables.from_counts(*zip(*rows, strict=True), skip=loop.latents.skip)
 
 
 @torch.inference_mode()

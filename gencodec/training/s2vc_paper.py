@@ -5,8 +5,8 @@
               distilled, gradients through the diffusion buffer from frame to frame (cascade training)
     joint     all of them: lambda x bits a pixel + L1 + LPIPS, the paper's loss
 The base models stay as they are. Not here: the paper's loss on optical flow, whose weight is not known, and
-DINOv3, whose place a frozen AlexNet takes. Sources: S2VC (arXiv 2512.07480); the first stage's distance between
-latents is SODEC's idea of aligning before training jointly.
+DINOv3, whose place a frozen AlexNet takes. Sources: S2VC (arXiv 2512.07480); the first stage's distance
+between latents is SODEC's idea of aligning before training jointly.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class PaperRecipe:
 
 
 class CodedClip(NamedTuple):
-    """Features and temporal states of T frames; of the T - 1 predicted ones bits a pixel (T-1,B), and z_hat."""
+    """Features and temporal states of T frames; of the predicted ones bits a pixel (T-1,B), and z_hat."""
 
     features: list[Tensor]
     states: list[Tensor]
@@ -70,7 +70,7 @@ class Trained(nn.Module):
 
 
 class PaperTask:
-    """State and one step of a stage; see `trainer.Task`. Batches are clips (B,T,3,H,W), sides multiples of 64."""
+    """State and one step of a stage; see `trainer.Task`. Batches are clips (B,T,3,H,W), sides in 64s."""
 
     def __init__(
         self,

@@ -59,7 +59,7 @@ def export_paper(task: PaperTask, clips: Iterable[Tensor], folder: Path) -> None
 
 @torch.no_grad()
 def count_hyper_latents(task: PaperTask, clips: Iterable[Tensor]) -> CdfTables:
-    """Tables of z for each band of qualities and channel, counted on clips coded in the middle of each band."""
+    """Tables of z for each band of qualities and channel, from clips coded in the middle of each band."""
     codec = task.model.codec
     channels = codec.config.z_channels
     counts = np.zeros((Z_BANDS, channels, 2 * Z_MAX + 1))

@@ -30,9 +30,16 @@ class PriorRecipe:
 
 
 class PriorTask:
-    """State and one step of the training; see `trainer.Task`. Batches are draws of a `RecordBank`."""
+    """State and one step of the training; see `trainer.Task`. Batches are draws of a `RecordBank`.
+
+    Raises ValueError unless the bank's windows are whole records: ages count from the key frame.
+    """
 
     def __init__(self, recipe: PriorRecipe, loop: CodingLoop, bank: RecordBank, device: torch.device) -> None:
+        if any(len(record.x) != bank.window for record in bank.records):
+            raise ValueError(
+                f"the prior needs whole records, not windows of {bank.window} frames: see --frames"
+            )
         self.recipe, self.device, self.bank = recipe, device, bank
         self.model = loop.to(device)
         self.optimizer = torch.optim.Adam(self._groups(), recipe.learning_rate, betas=(0.9, 0.99))

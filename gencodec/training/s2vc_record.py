@@ -21,7 +21,6 @@ from gencodec.methods.s2vc.model import (
     STEPS_PER_PIXEL,
     CodedFrame,
     CodingLoop,
-    clock_of,
     key_quality,
     level_of,
 )
@@ -91,7 +90,7 @@ def record_clip(loop: CodingLoop, intra: IntraModel, x: Tensor, quality: int) ->
         motions.append(motion.to(torch.int16))
     return Record(
         torch.tensor([quality]),
-        torch.tensor([[key_quality(quality)]] + [[clock_of(quality)]] * (len(x) - 1)),
+        torch.tensor([[key_quality(quality)]] + [[quality]] * (len(x) - 1)),
         (255 * x).round().to(torch.uint8),
         (255 * torch.cat(pictures)).round().to(torch.uint8),
         torch.cat(scaled).half(),

@@ -1,10 +1,10 @@
 """The generator of `s2vc`: first a denoiser of pictures, then one step from what the coding loop left.
 
-    denoise      pictures with normal noise on their cosine coefficients, where the codec's own noise is, less
-                 at higher quality; all but the decoder, which comes trained
-    perceptual   recorded pictures, frame after frame: L1, LPIPS, DISTS, steadiness along the decoded motion,
-                 and the distillation of the tokens from a frozen network
-    adversarial  with a critic on the distances' features
+denoise      pictures with normal noise on their cosine coefficients, where the codec's own noise is, less
+             at higher quality; all but the decoder, which comes trained
+perceptual   recorded pictures, frame after frame: L1, LPIPS, DISTS, steadiness along the decoded motion,
+             and the distillation of the tokens from a frozen network
+adversarial  with a critic on the distances' features
 """
 
 from __future__ import annotations
@@ -39,20 +39,22 @@ TEACHER_CHANNELS = 256
 class RenderRecipe:
     """What the losses weigh, when a phase begins (share of the budget), and how fast it learns."""
 
-    l1: float = 1.0
+    l1: float = 0.25
     lpips: float = 1.0
-    dists: float = 1.0
+    dists: float = 1.5
     steady: float = 0.5
     semantic: float = 0.1
-    adversarial: float = 0.05
+    adversarial: float = 0.08
     noise: tuple[float, float] = (0.2, 0.02)  # deviation at quality 0 and 63, of [0,1]
     perceptual_from: float = 0.12
-    adversarial_from: float = 0.8
+    adversarial_from: float = 0.12
     learning_rate: float = 3e-4
+    decoder_scale: float = 0.15  # of the learning rate: it comes trained
     batch: int = 4
     crop: int = 128
     window: int = 64  # pixels a side that the distances see
     frames: int = 2  # rendered, with gradients through time
+    cascade: bool = True  # False: no gradients from a frame to the one before (an ablation of the paper)
     burn: int = 4  # frames before them that only fill the feature buffer
 
 
@@ -184,6 +186,8 @@ class RenderTask:
             for name, value in terms.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value / self.recipe.frames
             memory, before = rendered.memory, rendered
+            if not self.recipe.cascade:
+                memory = Memory(memory.features.detach(), [level.detach() for level in memory.levels])
         return Terms(sums, distances)
 
     @torch.no_grad()
@@ -247,6 +251,6 @@ class RenderTask:
         rest = [p for p in model.parameters() if id(p) not in known] + [*self.predictor.parameters()]
         return [
             {"params": rest, "scale": 1.0},
-            {"params": decoder, "scale": 0.7},
-            {"params": strength, "scale": 10.0},
+            {"params": decoder, "scale": self.recipe.decoder_scale},
+            {"params": strength, "scale": 10.0 * self.recipe.decoder_scale},
         ]

@@ -11,7 +11,7 @@ from gencodec.nn.layers import pad_to_multiple
 SMALLER = 8  # the search sees one pixel for so many
 BLOCK = 8  # small pixels a side
 REACH = 6  # small pixels each way
-SHARE, OFFSET = 0.8, 0.005  # a block is lost that misses by more than this share of its contrast, and this
+SHARE, OFFSET = 0.8, 0.03  # a block is lost that misses by more than this share of its contrast, and this
 LOST = 0.55  # of all blocks: a cut. Neighbours of 47 clips had at most 0.34, first frames of others from 0.76
 
 

@@ -24,13 +24,12 @@ from gencodec.entropy.motion import LIMIT, MotionCoder
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.intra.networks import STRIDE
 from gencodec.methods.s2vc.model import (
-    DEAD_ZONE,
     STEPS_PER_PIXEL,
     CodedFrame,
     CodingLoop,
-    clock_of,
     key_quality,
     level_of,
+    quantised,
 )
 from gencodec.nn.exact_io import load_exact
 from gencodec.nn.layers import pad_to_multiple
@@ -50,7 +49,8 @@ class LoopState(NamedTuple):
 class Coded(NamedTuple):
     """One frame as both sides have it: the state that it leaves, what the generator sees, int32 symbols.
 
-    `clock` is the quality that the generator renders at: `intra`'s own for a key frame, else one like it.
+    `clock` is the quality that the generator renders at: `intra`'s own for a key frame, else the packet's, at
+    which anchors have about `intra`'s steps.
     """
 
     state: LoopState
@@ -107,7 +107,8 @@ class LoopCoder:
         prediction = self.loop.predict(state.picture, motion)
         moved = self.loop.moved(state.memory, motion)
         y = self.loop.to_latents(x, prediction, self._scalar(level))
-        coded = self.latents.encode(encoder, y, level, moved, dead_zone=DEAD_ZONE)
+        # rounded first: hyper-latents say what symbols are like, and were trained on nothing finer
+        coded = self.latents.encode(encoder, quantised(y), level, moved)
         return encoder.finish(), self._after(state, quality, motion, prediction, moved, coded, symbols)
 
     @torch.inference_mode()
@@ -152,7 +153,7 @@ class LoopCoder:
         picture, scaled = self.loop.to_picture(coded.y_hat, prediction, level)
         after = LoopState(picture, self.loop.temporal.update(moved, coded.y_hat), state.age + 1)
         frame = CodedFrame(picture, scaled, motion / STEPS_PER_PIXEL)
-        return Coded(after, frame, clock_of(quality), [*symbols, *coded.symbols])
+        return Coded(after, frame, quality, [*symbols, *coded.symbols])
 
     def _scalar(self, value: int) -> Tensor:
         return torch.tensor([value], device=self.device)

@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gencodec.entropy.latents import quantised
 from gencodec.entropy.model import LatentModel
 from gencodec.entropy.temporal import TemporalState, moved_along
 from gencodec.methods.intra.cosine import SIZE, dct_basis, log2_weights
@@ -30,10 +29,11 @@ from gencodec.nn.quality import NUM_QUALITIES, log_spaced
 
 STEPS_PER_PIXEL = 2  # of motion
 CYCLE = 4  # frames from anchor to anchor
-LOG2_GAINS = (-4.2, 0.2)  # at level 0 and 63, before the weights of `cosine`
-ANCHOR_LEVELS = 28  # levels that an anchor is finer than the frames between
-KEY_QUALITY = 22  # of a key frame at quality 0; it rises by 3 in 2
-MOTION_PRICE = (0.006, 0.0004)  # of the motion search at quality 0 and 63
+LOG2_GAINS = (-3.6, 0.2)  # of an anchor at quality 0 and 63, before the weights of `cosine`
+COARSER = 2.0  # octaves, of the frames between anchors
+BETWEEN = 28  # levels of frames between anchors; those of anchors follow
+KEY_QUALITY = 18  # of a key frame at quality 0
+MOTION_PRICE = (0.016, 0.0004)  # of the motion search at quality 0 and 63
 DEAD_ZONE = 0.6  # of the residual's quantisation
 
 
@@ -62,18 +62,30 @@ class CodedFrame(NamedTuple):
 
 def key_quality(quality: int) -> int:
     """`intra`'s quality for an INTRA packet of `quality`: better than what follows, which feeds on it."""
-    return min(KEY_QUALITY + 3 * quality // 2, NUM_QUALITIES - 1)
+    return min(KEY_QUALITY + 21 * quality // 20, NUM_QUALITIES - 1)
 
 
 def level_of(quality: int, age: int) -> int:
-    """How finely a frame, `age` frames behind the key frame, is coded in a packet of `quality`: 0..63."""
-    finest = ANCHOR_LEVELS + quality * (NUM_QUALITIES - 1 - ANCHOR_LEVELS) // (NUM_QUALITIES - 1)
-    return finest if age % CYCLE == 0 else finest - ANCHOR_LEVELS
+    """Steps and prior of a frame, `age` frames behind the key frame, in a packet of `quality`.
+
+    0..27 for frames between anchors, 28..63 for anchors: the prior knows what it has before it.
+    """
+    last = NUM_QUALITIES - 1
+    if age % CYCLE:
+        return quality * (BETWEEN - 1) // last
+    return BETWEEN + quality * (last - BETWEEN) // last
 
 
-def clock_of(quality: int) -> int:
-    """The quality at which `intra` quantises about as an anchor in a packet of `quality` does."""
-    return 20 + 2 * quality // 3
+def log2_gains() -> Tensor:
+    """Of every level, (64,)."""
+    first, last = LOG2_GAINS
+    between = torch.linspace(first, last, BETWEEN) - COARSER
+    return torch.cat([between, torch.linspace(first, last, NUM_QUALITIES - BETWEEN)])
+
+
+def quantised(y: Tensor) -> Tensor:
+    """Integers next to y, rounded up from DEAD_ZONE on: what a decoder gets."""
+    return y.sign() * torch.floor(y.abs() + (1 - DEAD_ZONE))
 
 
 class CodingLoop(nn.Module):
@@ -92,9 +104,7 @@ class CodingLoop(nn.Module):
         )
         self.temporal = TemporalState(IntraConfig().y_channels, c.y_channels, c.state_channels)
         self.register_buffer("basis", dct_basis(c.y_channels), persistent=False)
-        first, last = LOG2_GAINS
-        levels = torch.arange(NUM_QUALITIES)[:, None] / (NUM_QUALITIES - 1)
-        gains = torch.exp2(first + levels * (last - first) + log2_weights(c.y_channels))
+        gains = torch.exp2(log2_gains()[:, None] + log2_weights(c.y_channels))
         self.register_buffer("gains", gains[..., None, None], persistent=False)  # (64,Cy,1,1)
 
     basis: Tensor
@@ -129,6 +139,6 @@ class CodingLoop(nn.Module):
         """Code x without its bits: the frame, its symbols y_hat and its motion; for records."""
         motion = self.motion_of(x, picture, quality)
         prediction = self.predict(picture, motion)
-        y_hat = quantised(self.to_latents(x, prediction, level), DEAD_ZONE)
+        y_hat = quantised(self.to_latents(x, prediction, level))
         after, scaled = self.to_picture(y_hat, prediction, level)
         return CodedFrame(after, scaled, motion / STEPS_PER_PIXEL), y_hat, motion

@@ -1,4 +1,4 @@
-"""Base models from a folder as `diffusers` saves it: unet/, vae/, scheduler/. The only file that imports it at load.
+"""Base models from a folder as `diffusers` saves it: unet/, vae/, scheduler/. Only this file loads with it.
 
 `diffusers` fills what a file lacks with random numbers and goes on; here everything that is missing or has
 another shape is listed.
@@ -45,8 +45,8 @@ def load_base(folders: Mapping[str, Path]) -> tuple[BaseModels | None, list[str]
 def _model(cls: Any, folder: Path, part: str) -> tuple[Any, list[str]]:
     """A model with every tensor that it needs, or what is wrong.
 
-    Old files name the autoencoder's attention otherwise; `from_pretrained` knows those names, which is why the
-    tensors are not simply read here. Without `low_cpu_mem_usage` it reports all of them instead of the first.
+    Old files name the autoencoder's attention otherwise; `from_pretrained` knows those names, which is why
+    the tensors are not simply read here. Without `low_cpu_mem_usage` it reports all instead of the first.
     """
     options = {"ignore_mismatched_sizes": True, "low_cpu_mem_usage": False, "output_loading_info": True}
     try:

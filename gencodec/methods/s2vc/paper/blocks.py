@@ -1,11 +1,13 @@
-"""Blocks that the paper's networks are made of. Shapes are (B,C,H,W); sizes stay unless a block says otherwise.
+"""Blocks that the paper's networks are made of. Pictures are (B,C,H,W); a block that changes H, W says so.
 
-With these the parameter counts of every part come out as published (docs/methods/s2vc-paper.md). That fixes the
-layout where the paper is silent: a halving has a 3x3 convolution of stride 2, a second 3x3 and a 1x1 shortcut of
-stride 2; a doubling has a 1x1 convolution before its pixel shuffle in body and shortcut alike.
+With these the parameter counts of every part come out as published (docs/methods/s2vc-paper.md). That fixes
+the layout where the paper is silent: a halving has a 3x3 convolution of stride 2, a second 3x3 and a 1x1
+shortcut of stride 2; a doubling has a 1x1 convolution before its pixel shuffle in body and shortcut alike.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +18,7 @@ def _shortcut(in_channels: int, out_channels: int) -> nn.Module:
 
 
 class DepthConv(nn.Module):
-    """Mixing of channels to `factor` times their number, of neighbours (depthwise k x k), of channels again."""
+    """Mixing of channels to `factor` times as many, of neighbours (depthwise k x k), of channels again."""
 
     def __init__(self, in_channels: int, out_channels: int, k: int, factor: int) -> None:
         super().__init__()
@@ -66,7 +68,7 @@ class Block5(nn.Sequential):
 
 def chain5(*widths: int) -> nn.Sequential:
     """B5 blocks from each width to the next."""
-    return nn.Sequential(*(Block5(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+    return nn.Sequential(*(Block5(a, b) for a, b in pairwise(widths)))
 
 
 class ResidualBlock(nn.Module):

@@ -31,7 +31,7 @@ Stage = Callable[[Tensor, Tensor, np.ndarray], Tensor]
 
 
 class PaperCoded(NamedTuple):
-    """y_hat (1,C,H,W) in its steps, on a grid of 1/8; log2 of the steps; int32 symbols: z, then y by passes."""
+    """y_hat (1,C,H,W) in its steps, on a grid of 1/8; log2 of these; int32 symbols: z, then y by passes."""
 
     y_hat: Tensor
     log2_step: Tensor

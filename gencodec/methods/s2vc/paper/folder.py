@@ -1,9 +1,10 @@
 """A folder with the weights of the paper preset: what is in it, its id, and the codec made from it.
 
-    s2vc-paper.safetensors     codec parts, entrance and adapters of the U-Net, TCG: this project's, by training
+    s2vc-paper.safetensors     codec parts, entrance and adapters of the U-Net, TCG: trained by this project
     unet/ vae/ scheduler/      base models as `diffusers` saves them
     base.json                  instead of those: the hub ids that have them, {"unet": "owner/name", ...}
     intra-tiny-3.safetensors   key frames; without it the shipped one
+docs/methods/s2vc-paper.md says more.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 from gencodec.codec import Weights, WeightsMissing
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.s2vc.paper.base import HELP, PARTS, load_base, sketch
-from gencodec.methods.s2vc.paper.config import PaperConfig, parse_config
+from gencodec.methods.s2vc.paper.config import parse_config
 from gencodec.methods.s2vc.paper.generator import PaperGenerator, own_names
 from gencodec.methods.s2vc.paper.loop import NOT_FLOAT, PaperLoopCoder
 from gencodec.methods.s2vc.paper.pcodec import PCodec
@@ -38,7 +39,7 @@ Shapes = dict[str, "tuple[int, ...] | None"]  # of the tensors that a file must 
 
 
 def read_folder(path: str | Path | None) -> Weights:
-    """What `PaperLoopCoder` and `PaperRenderer` are built from. Raises WeightsMissing with all that is absent.
+    """What `load_paper` builds from. Raises WeightsMissing with all that is absent.
 
     The id is over every file that decoding loads, and over the configurations without the library's own notes
     (names that begin with "_").
@@ -62,9 +63,9 @@ def read_folder(path: str | Path | None) -> Weights:
 
 
 def load_paper(weights: Weights, key: KeyFrameCoder, reset_period: int) -> tuple[Any, Any]:
-    """Loop and renderer, with the interfaces of the tiny preset's. Raises WeightsMissing with all that is wrong.
+    """Loop and renderer, with the interfaces of the tiny preset's.
 
-    Raises ValueError for a configuration of another version.
+    Raises WeightsMissing with all that is wrong, ValueError for a configuration of another version.
     """
     tensors, notes = weights.files["s2vc"], weights.metadata["s2vc"]
     config = parse_config(notes.get("config", "{}"))
@@ -139,7 +140,7 @@ def _part_folder(folder: Path, part: str) -> Path:
 
 
 def _from_hub(source: str, part: str) -> Path:
-    """The folder of a part of a hub repository "owner/name" or "owner/name@revision", downloaded at first use.
+    """The folder of a part of a hub repository, "owner/name" or "owner/name@revision"; downloaded once.
 
     What `from_pretrained` would do with the id; but the stream's header needs a hash of the files.
     """

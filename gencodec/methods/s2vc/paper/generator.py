@@ -1,4 +1,4 @@
-"""What renders a frame in one step: U-Net, x0, the autoencoder's decoder; outside of the loop, in any precision.
+"""What renders a frame in one step: U-Net, x0, the autoencoder's decoder; behind the loop, in any precision.
 
     f_pix, tokens ─► U-Net at t = 999 ─► eps
     x0 = (r - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar) ─► decoder ─► x_hat
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,15 +22,12 @@ from gencodec.methods.s2vc.paper.pcodec import View
 from gencodec.methods.s2vc.paper.unet import TIMESTEP, Adapter, GuidedUNet
 from gencodec.methods.s2vc.paper.vae import use_windows
 
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-
 
 class BaseModels(NamedTuple):
-    """What others have trained: U-Net, autoencoder, and alpha_bar at t = 999."""
+    """What others have trained, and alpha_bar at t = 999 of the schedule that they used."""
 
-    unet: UNet2DConditionModel
-    vae: AutoencoderKL
+    unet: Any  # diffusers' UNet2DConditionModel
+    vae: Any  # its AutoencoderKL
     alpha_bar: float
 
 
@@ -76,7 +73,7 @@ class PaperGenerator(nn.Module):
 
 
 def own_names(generator: PaperGenerator) -> list[str]:
-    """Names of the tensors that are this project's: entrance, adapters, TCG. The rest are the base models'."""
+    """Names of the tensors that are this project's: entrance, adapters, TCG. The rest are base models'."""
     names = generator.state_dict().keys()
     ours = ("guided.fusions.", "guided.unet.conv_in.")
     return [name for name in names if name.startswith(ours) or ".lora_" in name]

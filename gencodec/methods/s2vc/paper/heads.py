@@ -1,4 +1,4 @@
-"""What grows from the features of a frame outside of prediction: tokens (CSG), r, and the way in from key frames."""
+"""Around the features of a frame: tokens (CSG) and r, which grow from them; the way in from key frames."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ class TokenAttention(nn.Module):
 
 
 class SemanticHead(nn.Module):
-    """Features (B,features,H/8,W/8) of this frame, and of the one before if paired, to a token a 64x64 square."""
+    """Features (B,features,H/8,W/8) of this frame, if paired also of the one before, to tokens.
+
+    One token a square of 64x64 pixels.
+    """
 
     def __init__(self, c: PaperConfig) -> None:
         super().__init__()
@@ -78,7 +81,8 @@ class Reduction(nn.Module):
 class KeyAdaptor(nn.Module):
     """The coded picture of a key frame, (B,3,H,W) around [0,1], to the features of the buffer.
 
-    In the place of the paper's own image codec, whose decoder gives f_pix itself: key frames are `intra`'s here.
+    In the place of the paper's own image codec, whose decoder gives f_pix itself: key frames here are
+    `intra`'s.
     """
 
     def __init__(self, features: int) -> None:

@@ -21,6 +21,7 @@ from gencodec.nn.exact import ACT_MAX, round_clamp
 from gencodec.nn.layers import compand
 from gencodec.nn.quality import QualityTable
 
+
 class PaperEstimate(NamedTuple):
     """y_hat in its steps and log2 of them, (B,C,H,W) each; estimated bits (B,) of y and of z; z_hat."""
 
@@ -46,7 +47,7 @@ class PaperLatents(nn.Module):
         )  # training only: shipped tables are counted
 
     def hyper_symbols(self, y: Tensor) -> Tensor:
-        """Integers z_hat (B,z_channels,H/4,W/4) within ±16 of y (B,y_channels,H,W), H and W multiples of 4."""
+        """Integers z_hat (B,z_channels,H/4,W/4) within ±16 of y (B,y_channels,H,W), sides multiples of 4."""
         return round_clamp(self.hyper_analysis(compand(y)), 1.0, ACT_MAX)
 
     def forward(self, y: Tensor, quality: Tensor, state: Tensor) -> PaperEstimate:

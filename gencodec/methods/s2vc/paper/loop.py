@@ -44,7 +44,7 @@ class PaperState(NamedTuple):
 
 
 class PaperFrame(NamedTuple):
-    """One frame as both sides have it; `before` are the features that it was coded against, None after INTRA."""
+    """One frame as both sides have it; `before` are the features it was coded against, None after INTRA."""
 
     state: PaperState
     quality: int

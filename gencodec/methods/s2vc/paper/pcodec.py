@@ -1,4 +1,4 @@
-"""The paper's P codec: a frame against the feature buffer, and what the generator sees of it. Float32 everywhere.
+"""The paper's P codec: a frame against the feature buffer, and what the generator sees of it. In float32.
 
     features of the frame before ─► adaptor ─► extractor ─► ctx
     x ─► embed ─┐
@@ -67,7 +67,7 @@ class Decoder(nn.Module):
 
 
 class PCodec(nn.Module):
-    """All networks of the loop and the two heads behind it; the exact ones are in `latents` and `temporal`."""
+    """All networks of the loop and the heads behind it; the exact ones are in `latents` and `temporal`."""
 
     def __init__(self, config: PaperConfig | None = None) -> None:
         super().__init__()
@@ -89,8 +89,8 @@ class PCodec(nn.Module):
     def begin(self, picture: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
         """Features and temporal state after a key frame.
 
-        `picture` is the coded one, (B,3,H,W) around [0,1], H and W multiples of 64; y_hat (B,key_channels,H/16,
-        W/16) is `intra`'s.
+        `picture` is the coded one, (B,3,H,W) around [0,1], H and W multiples of 64; y_hat, `intra`'s, is
+        (B,key_channels,H/16,W/16).
         """
         return self.key(picture), self.temporal.begin(y_hat)
 

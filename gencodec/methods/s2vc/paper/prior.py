@@ -1,16 +1,16 @@
 """What the paper's prior computes, by exact networks from integers: law 3 of the entropy coder.
 
-    z ─► hyper-decoder ─────────────┐
-    symbols of earlier frames       ├─► fusion ─► params = step, mean, scale index ─┐
-      ─► state ─► reading ──────────┘                                               ├─► spatial prior ─► second half
-                                                    y_hat of the first half ────────┘
+    z ─► hyper-decoder ────────────┐
+    symbols of earlier frames      ├─► fusion ─► params = step, mean, index ─┐
+      ─► state ─► reading ─────────┘                                         ├─► spatial prior ─► second half
+                                                y_hat of the first half ─────┘
 
 The paper's temporal prior reads a float feature, and its blocks are depthwise convolutions with shortcuts, in
 float. Here the state is integers, as in entropy/temporal.py, and every part is a plain stack of exact
-convolutions, whose one bound (sum of |weights|) is checked when they are loaded; widths are such that each part
-has the published number of parameters. The step comes from the same output, on a grid of octaves / 8, which both
-sides have to the bit; tables never depend on it. Two passes over a checkerboard whose halves of channels are
-swapped (He et al. 2021, arXiv 2103.15306).
+convolutions, whose one bound (sum of |weights|) is checked when they are loaded; widths are such that each
+part has the published number of parameters. The step comes from the same output, on a grid of octaves / 8,
+which both sides have to the bit; tables never depend on it. Two passes over a checkerboard whose halves of
+channels are swapped (He et al. 2021, arXiv 2103.15306).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LEAK = 0.5  # of the state that a frame leaves; a power of two, so that it canno
 
 
 def halves(
-    channels: int, height: int, width: int, device: torch.device | str = "cpu"
+    channels: int, height: int, width: int, *, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
     """Masks (1,channels,H,W) of what the first and the second pass code."""
     rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
@@ -52,7 +52,7 @@ def halves(
 class SymbolState(nn.Module):
     """A leaky memory of what the symbols of a GOP's earlier frames were, (B,channels,H,W) at the size of y.
 
-    Like entropy/temporal.py's, but with signs: y here is no residual, and its means follow from earlier frames.
+    Like entropy/temporal.py's, but with signs: y here is no residual, and its means follow from what was.
     """
 
     def __init__(self, key_channels: int, y_channels: int, channels: int) -> None:

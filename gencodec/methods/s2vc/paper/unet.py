@@ -1,7 +1,7 @@
 """The U-Net of Stable Diffusion 1.5 as the paper uses it: another entrance, two sets of LoRA, TCG.
 
-    f_pix ─► conv_in (320 -> 320) ─► down 0 ─► fuse ─► down 1 ─► fuse ─► down 2 ─► fuse ─► down 3 ─► mid ─► up ─► eps
-                                       └──── skip connections and the diffusion buffer: before fusing ────┘
+    f_pix ─► conv_in (320 -> 320) ─► (down ─► fuse) three times ─► down ─► middle ─► up ─► eps
+                                           └─► skip connections, diffusion buffer
 
 `diffusers` has the class and `peft` the adapters; what happens between blocks is written out here because the
 fusion stands there. Sides of f_pix are multiples of 8, so that every skip connection fits.
@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from gencodec.methods.s2vc.paper.config import PaperConfig
 from gencodec.methods.s2vc.paper.tcg import Fusion
-
-if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
 
 TIMESTEP = 999
 Adapter = Literal["iframe", "pframe"]
@@ -33,14 +30,14 @@ TARGETS = [
 ]
 
 
-def prepare(unet: UNet2DConditionModel, config: PaperConfig) -> UNet2DConditionModel:
-    """Give a pre-trained U-Net the entrance for f_pix and both adapters, which begin as nothing."""
+def prepare(unet: Any, config: PaperConfig) -> Any:
+    """Give a pre-trained UNet2DConditionModel the entrance for f_pix, and adapters that begin as nothing."""
     from peft import LoraConfig
 
     unet.conv_in = nn.Conv2d(config.content, unet.config["block_out_channels"][0], 3, padding=1)
     lora = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=TARGETS)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # the second is meant to be
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # two are meant to be
         for name in ADAPTERS:
             unet.add_adapter(lora, adapter_name=name)
     return unet
@@ -49,7 +46,7 @@ def prepare(unet: UNet2DConditionModel, config: PaperConfig) -> UNet2DConditionM
 class GuidedUNet(nn.Module):
     """f_pix and tokens to noise, and the levels of the diffusion buffer."""
 
-    def __init__(self, unet: UNet2DConditionModel, config: PaperConfig) -> None:
+    def __init__(self, unet: Any, config: PaperConfig) -> None:
         super().__init__()
         widths = tuple(unet.config["block_out_channels"][: len(config.levels)])
         if widths != config.levels:
@@ -86,7 +83,7 @@ class GuidedUNet(nn.Module):
         return unet.conv_out(unet.conv_act(unet.conv_norm_out(x))), levels
 
     def _select(self, adapter: Adapter) -> None:
-        """Let the adapter of this frame act; peft would also freeze the other, which a clip's training needs."""
+        """Let this frame's adapter act; peft would also freeze the other, which a clip's training needs."""
         if self.unet.active_adapters() in (adapter, [adapter]):
             return
         before = [(p, p.requires_grad) for p in self.unet.parameters()]

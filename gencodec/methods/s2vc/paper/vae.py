@@ -1,8 +1,8 @@
 """The autoencoder's decoder with attention in windows.
 
 Its one attention layer, in the middle of the decoder, looks from every place at every other: at 1080p that is
-32,640 places. The paper's decoder looks within windows of 16x16 places. Sizes that do not divide get a narrower
-last window by masking, so that nothing depends on what pads it.
+32,640 places. The paper's decoder looks within windows of 16x16 places. Sizes that do not divide get a
+narrower last window by masking, so that nothing depends on what pads it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class WindowedAttention:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        """hidden_states (B,C,H,W) -> the same shape; the others, which the library asks for, are None here."""
+        """hidden_states (B,C,H,W) -> the same shape; the rest, which the library asks for, is None here."""
         _, _, height, width = hidden_states.shape
         x = attn.group_norm(hidden_states)  # over the whole picture: windows share its statistics
         x = F.pad(x, (0, -width % self.window, 0, -height % self.window))

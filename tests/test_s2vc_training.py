@@ -1,0 +1,422 @@
+"""The stages of `s2vc`'s training: records, prior, generator, and the weights file that they end in."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_clip
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gencodec.codec import InexactDevice, VideoInfo, Weights
+from gencodec.methods.intra.model import IntraModel
+from gencodec.methods.s2vc.codec import S2vc
+from gencodec.methods.s2vc.generator import GeneratorConfig
+from gencodec.methods.s2vc.model import CodingLoop, key_quality, level_of
+from gencodec.nn.exact import exact_layers
+from gencodec.rate import ConstantQuality
+from gencodec.training.s2vc_cli import INTRA, parse, train_s2vc
+from gencodec.training.s2vc_export import load_generator, load_loop
+from gencodec.training.s2vc_prior import PriorRecipe, PriorTask
+from gencodec.training.s2vc_record import (
+    Draws,
+    Record,
+    RecordBank,
+    coded_frame,
+    key_of,
+    record,
+    record_clip,
+    stacked,
+)
+from gencodec.training.s2vc_render import RenderRecipe, RenderTask
+from gencodec.video import write_video
+from gencodec.weights import load_file, load_named
+
+CPU = torch.device("cpu")
+FRAMES = 6
+SMALL = GeneratorConfig(features=12, content=16, widths=(8, 12, 16), tokens=8)
+RENDER = RenderRecipe(batch=2, crop=64, window=64, frames=2, burn=1)
+PRIOR = PriorRecipe(batch=2, window=3)
+DRAWS = torch.tensor([[0, 0, 0, 0], [1, 0, 0, 0]])  # both records, from their first frame on
+PHASES = {"denoise": 0.0, "perceptual": 0.2, "adversarial": 0.9}
+
+
+@pytest.fixture(scope="module")
+def intra() -> IntraModel:
+    return IntraModel.frozen(load_named(INTRA)[0])
+
+
+class Clips:
+    """A bank of one clip, brighter for each draw."""
+
+    def batch(self, size: int, generator: np.random.Generator) -> Tensor:
+        clip = make_clip(FRAMES, 64, 64)[None].float() / 255
+        return (0.6 * clip + 0.4 * generator.random()).repeat(size, 1, 1, 1, 1)
+
+
+def write_records(intra: IntraModel, folder: Path, **arguments: int) -> None:
+    bank: Any = Clips()
+    record(CodingLoop(), intra, bank, folder, **arguments)
+
+
+@pytest.fixture(scope="module")
+def records(intra: IntraModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two records of six frames, 64x64."""
+    folder = tmp_path_factory.mktemp("records")
+    write_records(intra, folder, first=0, count=2)
+    return folder
+
+
+def copied(state: Any) -> dict[str, Any]:
+    """A task's state as a checkpoint gives it back."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return dict(torch.load(file, weights_only=True))
+
+
+def learning(task: PriorTask | RenderTask, rate: float) -> None:
+    for group in task.optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
+
+
+def steps(task: PriorTask | RenderTask, progress: float, count: int, name: str) -> list[float]:
+    return [task.step(DRAWS, progress)[name] for _ in range(count)]
+
+
+def weights_of(task: PriorTask | RenderTask) -> list[Tensor]:
+    return [value.clone() for value in task.model.state_dict().values()]
+
+
+def resumes(make: Callable[[], Any], progress: float) -> None:
+    """A task that was saved and loaded goes on bit for bit."""
+    first, second = make(), make()
+    first.step(DRAWS, progress)
+    second.load_state(copied(first.state()))
+    logs = []
+    for task in (first, second):
+        torch.manual_seed(3)
+        learning(task, 1e-3)
+        logs.append([task.step(DRAWS, progress) for _ in range(2)])
+    assert logs[0] == logs[1]
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(first), weights_of(second), strict=True))
+
+
+# ---- records -----------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("quality", [3, 60])
+def test_a_record_is_what_the_loop_made(intra: IntraModel, quality: int) -> None:
+    loop, x = CodingLoop(), make_clip(FRAMES, 48, 32).float() / 255
+    made = record_clip(loop, intra, x, quality)
+    key = key_of(intra, x[:1], quality)
+    picture = key.picture
+    assert torch.equal(made.key_y_hat, key.y_hat)
+    assert made.clock.flatten().tolist() == [key_quality(quality)] + [quality] * (FRAMES - 1)
+    for t in range(1, FRAMES):
+        q, level = torch.tensor([quality]), torch.tensor([level_of(quality, t)])
+        frame, symbols, motion = loop(x[t : t + 1], picture, q, level)
+        picture = frame.picture
+        assert torch.equal(made.picture[t], (255 * picture[0]).round().to(torch.uint8))
+        assert torch.equal(made.scaled[t], frame.scaled[0].half())
+        assert torch.equal(made.symbols[t - 1].float(), symbols[0])
+        assert torch.equal(made.motion[t - 1].float(), motion[0])
+
+
+def test_records_that_are_there_are_left(intra: IntraModel, tmp_path: Path) -> None:
+    write_records(intra, tmp_path, first=1, count=1)
+    whole = (tmp_path / "00001.safetensors").read_bytes()
+    (tmp_path / "00000.safetensors").write_bytes(b"mine")
+    write_records(intra, tmp_path, first=0, count=3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"0000{i}.safetensors" for i in range(3)]
+    assert (tmp_path / "00000.safetensors").read_bytes() == b"mine"
+    assert (tmp_path / "00001.safetensors").read_bytes() == whole
+    (tmp_path / "00001.safetensors").unlink()
+    write_records(intra, tmp_path, first=0, count=3)
+    assert (tmp_path / "00001.safetensors").read_bytes() == whole, "a record depends on its number alone"
+
+
+def labelled(frames: int = 9, rows: int = 5, columns: int = 7) -> Record:
+    """A record whose planes say which frame, block row and block column a place belongs to."""
+
+    def planes(first: int, stride: int, step: int = 1) -> Tensor:
+        t = torch.arange(first, frames)[:, None, None]
+        row = torch.arange(rows).repeat_interleave(stride)[:, None]
+        column = torch.arange(columns).repeat_interleave(stride)
+        shape = (frames - first, stride * rows, stride * columns)
+        return torch.stack([step * values.expand(shape) for values in (t, row, column)], 1)
+
+    return Record(
+        torch.tensor([40]),
+        torch.arange(frames)[:, None],
+        planes(0, 16, 10).to(torch.uint8),
+        planes(0, 16, 10).to(torch.uint8),
+        planes(0, 1).half(),
+        planes(0, 1)[:1].float(),
+        planes(1, 1).to(torch.int16),
+        planes(1, 1).to(torch.int16),
+    )
+
+
+def test_windows_are_aligned(tmp_path: Path) -> None:
+    """Motion and symbols t - 1 belong to frame t, and all planes to the same places."""
+    save_file({k: v.contiguous() for k, v in labelled()._asdict().items()}, tmp_path / "a.safetensors")
+    bank, seen = RecordBank(tmp_path, window=4, crop=64), []
+    for draw in bank.batch(60, np.random.default_rng(0)):
+        (cut,) = bank.cut(draw[None], CPU)
+        place = Draws(*draw.tolist())
+        seen.append(place)
+        times = list(range(place.first, place.first + 4))
+        assert cut.clock.flatten().tolist() == times
+        for values, of_frames, stride in (
+            (25.5 * cut.x, times, 16),
+            (25.5 * cut.picture, times, 16),
+            (cut.scaled, times, 1),
+            (cut.motion, times[1:], 1),
+            (cut.symbols, times[1:], 1),
+        ):
+            assert values.shape[2:] == (4 * stride, 4 * stride)
+            blocks = values[..., ::stride, ::stride].round()
+            assert blocks[:, 0, 0, 0].tolist() == of_frames
+            assert blocks[0, 1, :, 0].tolist() == list(range(place.row, place.row + 4))
+            assert blocks[0, 2, 0].tolist() == list(range(place.column, place.column + 4))
+    assert {place.first for place in seen} == set(range(6))
+    assert {place.row for place in seen} == {0, 1}
+    assert {place.column for place in seen} == {0, 1, 2, 3}
+    clip = stacked(bank.cut(bank.batch(2, np.random.default_rng(1)), CPU))
+    frame = coded_frame(clip, 2)
+    assert torch.equal(frame.flow, clip.motion[:, 1] / 2)
+    assert torch.equal(frame.picture, clip.picture[:, 2])
+    assert not coded_frame(clip, 0).flow.any()
+
+
+def test_a_bank_without_fitting_records_is_refused(records: Path, tmp_path: Path) -> None:
+    for folder, window, crop in ((tmp_path, 2, 64), (records, FRAMES + 1, 64), (records, 2, 128)):
+        with pytest.raises(ValueError, match="no record"):
+            RecordBank(folder, window=window, crop=crop)
+
+
+# ---- prior -------------------------------------------------------------------------------------------------
+
+
+def prior_task(records: Path, recipe: PriorRecipe = PRIOR) -> PriorTask:
+    torch.manual_seed(0)
+    task = PriorTask(recipe, CodingLoop(), RecordBank(records, window=FRAMES), CPU)
+    learning(task, 2e-3)
+    return task
+
+
+def test_the_priors_rate_falls_in_float_and_as_integers(records: Path) -> None:
+    task = prior_task(records)
+    assert not any(layer.exact for layer in exact_layers(task.model))
+    rates = steps(task, 0.0, 10, "log2")
+    assert np.mean(rates[-3:]) < rates[0] - 0.1
+    learning(task, 1e-3)
+    exact = steps(task, 0.5, 5, "log2")
+    assert all(layer.exact for layer in exact_layers(task.model))
+    assert exact[0] < rates[-1] + 0.1, "the conversion costs next to nothing"
+    assert np.mean(exact[-3:]) < exact[0] + 0.02
+
+
+def test_a_window_sees_the_frames_before_it_without_gradients(records: Path) -> None:
+    task = prior_task(records)
+    clip = stacked(task.bank.cut(DRAWS, CPU))
+    whole, states = task.rates(clip, 0, FRAMES - 1)
+    parts = [task.rates(clip, first, 1)[0] for first in range(FRAMES - 1)]
+    assert torch.allclose(torch.stack(parts).sum(0), whole, rtol=1e-4)
+    assert len(states) == FRAMES - 1
+    parts[-1].sum().backward()
+    assert not _has_gradient(task.model.temporal.from_key)  # four frames before
+    task.rates(clip, 0, 2)[0].sum().backward()
+    assert _has_gradient(task.model.temporal.from_key)
+    assert _has_gradient(task.model.temporal.from_frame)
+
+
+def _has_gradient(module: torch.nn.Module) -> bool:
+    return any(p.grad is not None and bool(p.grad.any()) for p in module.parameters())
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5])
+def test_a_prior_run_resumes(records: Path, progress: float) -> None:
+    resumes(lambda: prior_task(records), progress)
+
+
+# ---- generator ---------------------------------------------------------------------------------------------
+
+
+def render_task(records: Path, config: GeneratorConfig = SMALL, recipe: RenderRecipe = RENDER) -> RenderTask:
+    bank = RecordBank(records, window=recipe.burn + recipe.frames, crop=recipe.crop)
+    task = RenderTask(recipe, config, bank, None, CPU, seed=0)
+    task.start_from(load_named(INTRA)[0])
+    learning(task, 1e-3)
+    return task
+
+
+def test_the_decoder_begins_as_intras(records: Path, intra: IntraModel) -> None:
+    task = render_task(records)
+    theirs = dict(intra.transforms.synthesis.named_parameters())
+    for name, mine in task.model.decoder.named_parameters():
+        if not name.endswith("anchors"):
+            assert torch.equal(mine, theirs[name]), name
+    quality = torch.arange(64)
+    strength = task.model.decoder.log2_strength(quality)
+    assert torch.allclose(strength, intra.transforms.synthesis.log2_strength(quality), atol=1e-3)
+    assert torch.equal(task.model.analysis.weight, intra.transforms.analysis.weight)
+
+
+def test_phases_come_in_order(records: Path) -> None:
+    task = render_task(records)
+    assert {name: task.phase(progress) for name, progress in PHASES.items()} == {n: n for n in PHASES}
+    assert render_task(records, replace(SMALL, unet=False)).phase(0.0) == "perceptual"
+    for progress, terms in (
+        (0.0, {"denoise"}),
+        (0.2, {"l1", "lpips", "dists", "steady", "semantic"}),
+        (0.9, {"l1", "lpips", "dists", "steady", "semantic", "adversarial", "critic"}),
+    ):
+        assert task.step(DRAWS, progress).keys() - {"loss"} == terms
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_phase_lowers_its_loss(records: Path, phase: str) -> None:
+    task = render_task(records)
+    if phase == "denoise":
+        learning(task, 4e-3)
+    losses = steps(task, PHASES[phase], 16 if phase == "denoise" else 9, "loss")
+    assert np.mean(losses[-3:]) < np.mean(losses[:2])
+
+
+def test_the_decoder_is_frozen_while_denoising(records: Path) -> None:
+    task = render_task(records)
+    for progress, moves in ((0.9, True), (0.0, False), (0.2, True)):
+        before = {name: value.clone() for name, value in task.model.state_dict().items()}
+        task.step(DRAWS, progress)
+        changed = {n for n, value in task.model.state_dict().items() if not torch.equal(value, before[n])}
+        assert any(name.startswith("decoder.") for name in changed) is moves
+        assert any(name.startswith("unet.") for name in changed)
+        assert "analysis.weight" not in changed
+
+
+@pytest.mark.parametrize(
+    ("config", "recipe"),
+    [(replace(SMALL, semantics="none"), RENDER), (SMALL, replace(RENDER, semantic=0.0))],
+    ids=["no tokens", "no distillation"],
+)
+def test_tokens_without_a_teacher(records: Path, config: GeneratorConfig, recipe: RenderRecipe) -> None:
+    assert "semantic" not in render_task(records, config, recipe).step(DRAWS, 0.2)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_generator_run_resumes(records: Path, phase: str) -> None:
+    resumes(lambda: render_task(records), PHASES[phase])
+
+
+# ---- the command, from clips to a weights file -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--stage record", "--data"),
+        ("--stage prior --steps 1", "--records"),
+        ("--stage generator --records a", "budget"),
+        ("--stage export --records a --prior b", "--generator"),
+        ("--stage generator --records a --steps 1 --crop 100", "multiple of 64"),
+        ("--stage record --data a --frames 1", "2 or more"),
+        ("--stage loops", "loops"),
+    ],
+)
+def test_wrong_arguments(arguments: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(arguments.split())
+    assert words in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all stages of a run of two steps: clips, records, prior, generator, w.safetensors."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "clips").mkdir()
+    write_video(folder / "clips" / "a.mp4", make_clip(9, 96, 80), VideoInfo(96, 80, Fraction(25)))
+    small = json.dumps({"features": 12, "content": 16, "widths": [8, 12, 16], "tokens": 8})
+    for stage, arguments in {
+        "records": f"--stage record --data {folder / 'clips'} --crop 64 --frames 4 --count 3",
+        "prior": '--stage prior --records RECORDS --frames 4 --batch 2 --steps 2 --recipe {"window":2}',
+        "generator": "--stage generator --records RECORDS --frames 2 --crop 64 --batch 2 --steps 2 "
+        f'--recipe {{"burn":1}} --config {small}',
+        "w.safetensors": "--stage export --records RECORDS --prior PRIOR --generator GENERATOR",
+    }.items():
+        text = arguments.replace("RECORDS", str(folder / "records")).replace(": ", ":").replace(", ", ",")
+        for name in ("prior", "generator"):
+            text = text.replace(name.upper(), str(folder / name / "checkpoint.pt"))
+        train_s2vc([*text.split(), "--out", str(folder / stage), "--device", "cpu"])
+    return folder
+
+
+def loaded(run: Path) -> tuple[dict[str, Tensor], Weights]:
+    tensors, metadata = load_file(run / "w.safetensors")
+    intra, of_intra = load_named(INTRA)
+    files = {"s2vc": tensors, "intra": intra}
+    return tensors, Weights("tiny", files, {"s2vc": metadata, "intra": of_intra}, 0)
+
+
+def test_an_export_is_what_the_codec_loads(run: Path) -> None:
+    _, weights = loaded(run)
+    codec = S2vc.load(weights, S2vc.pack_settings(reset_period=3), device="cpu")
+    metadata = weights.metadata["s2vc"]
+    assert codec.loop.fingerprint() == metadata["fingerprint"]
+    assert codec.renderer.generator.config == SMALL
+    assert (metadata["method"], metadata["licence"]) == ("s2vc", "MIT")
+    assert "bpp" in json.loads(metadata["training"])[0]
+    frames, info = make_clip(5, 40, 24), VideoInfo(40, 24, Fraction(25), 5)
+    recon: list[Tensor] = []
+    sent: list[np.ndarray] = []
+    received: list[np.ndarray] = []
+    packets = list(
+        codec.encode(frames, info, ConstantQuality(30), on_recon=recon.append, on_symbols=sent.append)
+    )
+    decoded = list(codec.decode(packets, info, on_symbols=received.append))
+    assert all(torch.equal(a, b) for a, b in zip(decoded, recon, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(sent, received, strict=True))
+
+
+def test_an_export_holds_the_averages_of_both_runs(run: Path) -> None:
+    tensors, _ = loaded(run)
+    loop = load_loop(run / "prior" / "checkpoint.pt")
+    generator = load_generator(run / "generator" / "checkpoint.pt")
+    assert all(layer.exact for layer in exact_layers(loop))
+    own = loop.state_dict()["latents.hyper_analysis.first.weight"]
+    assert torch.equal(tensors["latents.hyper_analysis.first.weight"], own.half())
+    leave = generator.state_dict()["unet.leave.weight"]
+    assert torch.equal(tensors["generator.unet.leave.weight"], leave.half())
+
+
+@pytest.mark.parametrize("name", ["temporal.from_key.bias", "latents.prior.first_out.bias"])
+def test_altered_exact_weights_are_refused(run: Path, name: str) -> None:
+    tensors, weights = loaded(run)
+    tensors[name] = tensors[name].clone()
+    tensors[name][..., 0] += 1000
+    altered = Weights("tiny", {**weights.files, "s2vc": tensors}, weights.metadata, 0)
+    with pytest.raises(InexactDevice):
+        S2vc.load(altered, S2vc.pack_settings(), device="cpu")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["motion_tables.cdf", "latents.y_tables.skip", "temporal.from_key.bias", "generator.unet.leave.weight"],
+)
+def test_weights_of_another_layout_are_refused(run: Path, name: str) -> None:
+    tensors, weights = loaded(run)
+    left = {key: tensor for key, tensor in tensors.items() if key != name}
+    lacking = Weights("tiny", {**weights.files, "s2vc": left}, weights.metadata, 0)
+    with pytest.raises(ValueError, match="lack"):
+        S2vc.load(lacking, S2vc.pack_settings(), device="cpu")
