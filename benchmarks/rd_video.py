@@ -17,7 +17,7 @@ import gencodec
 from gencodec.evaluation.bd_rate import bd_rate
 from gencodec.evaluation.tables import Table
 
-METHODS = "intra,x264,x265,svtav1,x265-hold3"
+METHODS = "s2vc,intra,x264,x265,svtav1,x265-hold3"
 MEASURED = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "dists", "warping_error", "flicker")
 ANCHORS = ("x265", "svtav1", "x265-hold3")
 LEFT_OUT = ("key", "source", "per_frame", "bits_per_frame")  # of a row: large, or of one run's folder

@@ -69,7 +69,9 @@ def parts(
 
     def decoder() -> torch.Tensor:
         with torch.inference_mode():
-            return generator.decode(generator.latent_of(after.frame.picture, clock), after.frame.picture, clock)
+            return generator.decode(
+                generator.latent_of(after.frame.picture, clock), after.frame.picture, clock
+            )
 
     return clocked(
         {

@@ -141,7 +141,7 @@ class TargetLpips(RateControl):
 
 
 def bits_in_file(gop: EncodedGop) -> int:
-    """What a GOP takes in a file, with the heads around its payloads; of a window without a key frame, its part."""
+    """What a GOP, or a window of one, takes in a file, with the heads around its payloads."""
     if gop.packets[0].type == FrameType.INTRA:
         return 8 * (len(wire.pack_chunk(wire.TAG_GOP, wire.pack_gop(gop.packets))) + GOP_OVERHEAD)
     return 8 * sum(len(wire.pack_packet(packet)) for packet in gop.packets)

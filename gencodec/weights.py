@@ -41,6 +41,12 @@ WEIGHTS: dict[str, WeightsFile] = {
         "MIT",
         "trained by this project: docs/training.md",
     ),
+    "s2vc-tiny-1": WeightsFile(
+        "s2vc-tiny-1.safetensors",
+        "880c610eac995b788a2f536d83b0a72d5fee337861e3eefa89d4da2cc57f9ac2",
+        "MIT",
+        "trained by this project: docs/training.md",
+    ),
     "lpips-alex-1": WeightsFile(
         "lpips-alex-1.safetensors",
         "06ede517065c184d6abe79acbcea76dfb8ea9be30302d823d49b86eb50182d75",

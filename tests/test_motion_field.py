@@ -105,7 +105,8 @@ def residuals_ref(sent: np.ndarray) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_residuals_and_tables_are_those_of_the_reference(size: tuple[int, int]) -> None:
-    sent, seen = field(*size, seed=5), []
+    sent = field(*size, seed=5)
+    seen: list[tuple[int, int]] = []
 
     def note(wanted: np.ndarray | None, index: np.ndarray) -> np.ndarray:
         assert wanted is not None

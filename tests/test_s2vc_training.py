@@ -44,7 +44,7 @@ from gencodec.weights import load_file, load_named
 CPU = torch.device("cpu")
 FRAMES = 6
 SMALL = GeneratorConfig(features=12, content=16, widths=(8, 12, 16), tokens=8)
-RENDER = RenderRecipe(batch=2, crop=64, window=64, frames=2, burn=1)
+RENDER = RenderRecipe(batch=2, crop=64, window=64, frames=2, burn=1, adversarial_from=0.8)
 PRIOR = PriorRecipe(batch=2, window=3)
 DRAWS = torch.tensor([[0, 0, 0, 0], [1, 0, 0, 0]])  # both records, from their first frame on
 PHASES = {"denoise": 0.0, "perceptual": 0.2, "adversarial": 0.9}

@@ -28,6 +28,7 @@ from gencodec.training.export import Z_MAX, commit, last_log_line, smoothed_tabl
 from gencodec.training.s2vc_cli import INTRA
 from gencodec.training.s2vc_prior import levels
 from gencodec.training.s2vc_record import RecordBank, stacked
+from gencodec.training.s2vc_strength import choose_strength
 from gencodec.training.trainer import load_checkpoint
 from gencodec.weights import load_named
 
@@ -38,7 +39,9 @@ PRIOR_WEIGHT = 50  # counts that the normal distribution stands for
 def export(prior_path: Path, generator_path: Path, records: Path, output: Path) -> None:
     """Write the averaged weights of a prior and of a generator run; tables are counted on the records."""
     loop, generator = load_loop(prior_path), load_generator(generator_path)
-    tensors, fingerprint = export_loop(loop, RecordBank(records, window=2))
+    bank = RecordBank(records, window=2)
+    tensors, fingerprint = export_loop(loop, bank)
+    share = choose_strength(generator, bank)
     tensors |= {f"{PREFIX}{name}": t for name, t in export_float(generator, skip=()).items()}
     metadata = {
         "fingerprint": fingerprint,
@@ -46,6 +49,7 @@ def export(prior_path: Path, generator_path: Path, records: Path, output: Path) 
         "licence": "MIT",
         "method": "s2vc",
         "preset": "tiny",
+        "repair_shown": json.dumps([round(float(s), 3) for s in share]),
         "commit": commit(),
         "parameters": str(sum(p.numel() for m in (loop, generator) for p in m.parameters())),
         "training": json.dumps([last_log_line(p.parent / "log.jsonl") for p in (prior_path, generator_path)]),

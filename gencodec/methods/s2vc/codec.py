@@ -5,7 +5,7 @@
                 ▼             ▼             ▼
              generator ─► generator ─► generator                    rendering.py, decoder only
 
-Settings: GOP length and reset period, two varints. At each reset the feature buffer is made anew from the
+Settings: GOP length and reset period, two u16. At each reset the feature buffer is made anew from the
 coded picture, never from a generated one, so encoders need not run the generator.
 Paper: S2VC (arXiv 2512.07480). Written from the paper; MIT. docs/methods/s2vc.md maps its terms to the code.
 """
@@ -15,13 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from struct import Struct
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gencodec import wire
 from gencodec.codec import (
     Codec,
     CorruptStream,
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 GOP_LENGTH, RESET_PERIOD = 96, 32
 MAX_PERIOD = 4096  # frames, of both
+SETTINGS = Struct("<HH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class S2vc(Codec):
         for name, value in values.items():
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PERIOD:
                 raise ValueError(f"{name} is a whole number 1..{MAX_PERIOD}, got {value!r}")
-        return b"".join(wire.pack_varint(int(str(values[name]))) for name in ("gop_length", "reset_period"))
+        return SETTINGS.pack(values["gop_length"], values["reset_period"])
 
     @classmethod
     def weights_from(cls, preset: str, path: Path | str | None) -> Weights | None:
@@ -108,10 +109,13 @@ class S2vc(Codec):
     @classmethod
     def load(cls, weights: Weights, settings: bytes, *, device: torch.device | str) -> Self:
         """See `Codec.load`."""
-        cursor = wire.Cursor(settings)
-        gop_length, reset_period = cursor.varint(), cursor.varint()
-        if cursor.left:
+        if len(settings) > SETTINGS.size:
             raise UnsupportedStream("the stream has settings of a newer s2vc; install a newer gencodec")
+        if len(settings) < SETTINGS.size:
+            raise CorruptStream(
+                f"s2vc has {SETTINGS.size} bytes of settings, the header holds {len(settings)}"
+            )
+        gop_length, reset_period = SETTINGS.unpack(settings)
         if not (1 <= gop_length <= MAX_PERIOD and 1 <= reset_period <= MAX_PERIOD):
             raise CorruptStream(
                 f"GOP length {gop_length} or reset period {reset_period} is not 1..{MAX_PERIOD}"

@@ -29,10 +29,11 @@ from gencodec.nn.quality import NUM_QUALITIES, log_spaced
 
 STEPS_PER_PIXEL = 2  # of motion
 CYCLE = 4  # frames from anchor to anchor
-LOG2_GAINS = (-3.6, 0.2)  # of an anchor at quality 0 and 63, before the weights of `cosine`
+LOG2_GAINS = (-3.6, 0.2)  # of an anchor at quality 0 and 63, before LOW and the weights of `cosine`
+LOW, LOWER = 10, 0.15  # below quality 10 steps grow by so many octaves more for each
 COARSER = 2.0  # octaves, of the frames between anchors
 BETWEEN = 28  # levels of frames between anchors; those of anchors follow
-KEY_QUALITY = 18  # of a key frame at quality 0
+KEY_QUALITY = 18  # of a key frame, at quality 0 but for LOW
 MOTION_PRICE = (0.016, 0.0004)  # of the motion search at quality 0 and 63
 DEAD_ZONE = 0.6  # of the residual's quantisation
 
@@ -62,7 +63,7 @@ class CodedFrame(NamedTuple):
 
 def key_quality(quality: int) -> int:
     """`intra`'s quality for an INTRA packet of `quality`: better than what follows, which feeds on it."""
-    return min(KEY_QUALITY + 21 * quality // 20, NUM_QUALITIES - 1)
+    return min(KEY_QUALITY + 21 * quality // 20, NUM_QUALITIES - 1) - 3 * max(LOW - quality, 0) // 2
 
 
 def level_of(quality: int, age: int) -> int:
@@ -78,9 +79,15 @@ def level_of(quality: int, age: int) -> int:
 
 def log2_gains() -> Tensor:
     """Of every level, (64,)."""
+    between, anchors = (_log2_gains(count) for count in (BETWEEN, NUM_QUALITIES - BETWEEN))
+    return torch.cat([between - COARSER, anchors])
+
+
+def _log2_gains(count: int) -> Tensor:
+    """From quality 0 to 63 in `count` steps."""
+    quality = torch.linspace(0, NUM_QUALITIES - 1, count)
     first, last = LOG2_GAINS
-    between = torch.linspace(first, last, BETWEEN) - COARSER
-    return torch.cat([between, torch.linspace(first, last, NUM_QUALITIES - BETWEEN)])
+    return first + (last - first) / (NUM_QUALITIES - 1) * quality - LOWER * (LOW - quality).clamp_min(0)
 
 
 def quantised(y: Tensor) -> Tensor:
@@ -112,7 +119,7 @@ class CodingLoop(nn.Module):
 
     def motion_of(self, x: Tensor, picture: Tensor, quality: Tensor) -> Tensor:
         """What the encoder finds for x (B,3,H,W): integers (B,2,H/16,W/16), x and y in half pixels."""
-        price = log_spaced(quality, *MOTION_PRICE)
+        price = log_spaced(quality, *MOTION_PRICE) * torch.exp2(LOWER * (LOW - quality).clamp_min(0))
         return (STEPS_PER_PIXEL * block_motion(picture, x, price)).round()
 
     def predict(self, picture: Tensor, motion: Tensor) -> Tensor:
