@@ -57,14 +57,14 @@ def export(prior_path: Path, generator_path: Path, records: Path, output: Path) 
     save_file({k: v.contiguous() for k, v in tensors.items()}, output, metadata)
 
 
-def load_loop(path: Path) -> CodingLoop:
-    """The averaged (EMA) prior of a checkpoint, its networks as integers."""
+def load_loop(path: Path, *, exact: bool = True) -> CodingLoop:
+    """The averaged (EMA) prior of a checkpoint; its networks as integers, or as they are."""
     state = load_checkpoint(path)
     loop = CodingLoop()
     loop.load_state_dict(state["ema"])
     for layer in exact_layers(loop):
         layer.exact = bool(state["task"]["exact"])
-    if not state["task"]["exact"]:
+    if exact and not state["task"]["exact"]:
         convert(loop)
     for table, layer in loop.latents.prior.tables():
         layer.bias_add_max = float(table.anchors.detach().abs().max())

@@ -25,6 +25,7 @@ class PriorRecipe:
 
     window: int = 4  # frames with gradients
     exact_from: float = 0.3  # share of the budget
+    temporal: bool = True  # False: nothing is known of earlier frames (an ablation)
     learning_rate: float = 2e-3
     batch: int = 4
 
@@ -76,6 +77,7 @@ class PriorTask:
         for t in range(first + window):
             with torch.set_grad_enabled(torch.is_grad_enabled() and t >= first):
                 moved = model.moved(state, clip.motion[:, t])
+                moved = moved if self.recipe.temporal else torch.zeros_like(moved)
                 symbols = clip.symbols[:, t]
                 if t >= first:
                     estimate = model.latents(symbols, levels(clip.quality, t + 1), moved)

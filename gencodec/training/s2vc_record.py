@@ -138,6 +138,13 @@ class RecordBank:
         if not self.records:
             raise ValueError(f"no record of {window} frames, {crop or 'any'} pixels a side, in {folder}")
 
+    @classmethod
+    def of(cls, records: Sequence[Record], *, window: int) -> RecordBank:
+        """A bank of records that are in memory already."""
+        bank = cls.__new__(cls)
+        bank.window, bank.crop, bank.records = window, None, list(records)
+        return bank
+
     def batch(self, size: int, generator: np.random.Generator) -> Tensor:
         """Draws (size,4), int64: see `Draws`; row and column are in blocks of 16 pixels."""
         return torch.tensor([self._draw(generator) for _ in range(size)])

@@ -1,0 +1,199 @@
+"""What the parts of `s2vc` are worth: `s2vc_ablations.py --records R --clips VAL --lpips VGG16`.
+
+Trains variants of prior and generator for equally many steps on the same records, measures them on whole
+held-out clips, and writes results/ablations-s2vc.json. Variants share the coding loop, so a prior's figure is
+its rate over the full one's at the same pictures, and a generator's is BD-rate at equal LPIPS-Alex with the
+full prior's bits. Everything is kept in --work: a killed run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from speed import RESULTS, environment
+
+from gencodec.entropy.motion import MotionCoder, count_tables
+from gencodec.evaluation.bd_rate import bd_rate
+from gencodec.methods.intra.model import IntraModel
+from gencodec.methods.s2vc.generator import Generator
+from gencodec.methods.s2vc.model import CodingLoop, key_quality
+from gencodec.metrics.lpips import Lpips
+from gencodec.training.data import VIDEO_SUFFIXES
+from gencodec.training.s2vc_cli import INTRA, train_s2vc
+from gencodec.training.s2vc_export import load_generator, load_loop
+from gencodec.training.s2vc_prior import PriorRecipe, PriorTask
+from gencodec.training.s2vc_record import Record, RecordBank, coded_frame, record_clip, stacked
+from gencodec.video import open_video
+from gencodec.weights import load_named
+
+QUALITIES = (4, 16, 28, 40, 52)
+PRIORS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "no temporal prior": {"temporal": False},
+    "in float": {"exact_from": 2.0},
+}
+GENERATORS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # configuration, recipe
+    "full": ({}, {}),
+    "no CSG": ({"semantics": "none"}, {}),
+    "CSG of f_t alone": ({"semantics": "single"}, {}),
+    "CSG without distillation": ({}, {"semantic": 0.0}),
+    "one fixed token": ({"semantics": "fixed"}, {}),
+    "no TCG": ({"temporal": False}, {}),
+    "TCG without cascade": ({}, {"cascade": False}),
+    "plain decoder": ({"unet": False}, {}),
+}
+
+
+def main() -> None:
+    """Train, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    add = parser.add_argument
+    add("--records", type=Path, required=True, help="of `--stage record`, to train on")
+    add("--record-frames", type=int, default=25, help="of each record")
+    add("--clips", type=Path, required=True, help="held-out clips")
+    add("--lpips", type=Path, required=True, help="VGG16 with LPIPS heads, for training")
+    add("--frames", type=int, default=17, help="of each held-out clip")
+    add("--prior-steps", type=int, default=600)
+    add("--generator-steps", type=int, default=300)
+    add("--work", type=Path, default=Path("ablations-s2vc"))
+    add("--out", type=Path, default=RESULTS / "ablations-s2vc.json")
+    options = parser.parse_args()
+    held_out = record_held_out(options)
+    priors = {name: train_prior(name, options) for name in PRIORS}
+    bits = {name: residual_bits(priors[name], PRIORS[name], held_out) for name in PRIORS}
+    rates = frame_rates(bits["full"], held_out, options)
+    curves = {name: curve(train_generator(name, options), rates, held_out) for name in GENERATORS}
+    result = environment() | {
+        "steps": {"prior": options.prior_steps, "generator": options.generator_steps},
+        "frames": options.frames,
+        "clips": sorted(held_out),
+        "prior_percent": {name: against(bits["full"], bits[name]) for name in PRIORS},
+        "curves": curves,
+        "generator_percent": {
+            name: bd_rate(curves["full"], points, lower_is_better=True).percent
+            for name, points in curves.items()
+        },
+    }
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps({k: result[k] for k in ("prior_percent", "generator_percent")}, indent=1))
+
+
+def record_held_out(options: argparse.Namespace) -> dict[str, list[Record]]:
+    """Every clip as coded at every quality."""
+    loop, intra = CodingLoop().eval(), IntraModel.frozen(load_named(INTRA)[0])
+    found = {}
+    for path in sorted(p for p in options.clips.iterdir() if p.suffix in VIDEO_SUFFIXES):
+        with open_video(path, frames=(0, options.frames)) as video:
+            x = torch.stack(list(video)).float() / 255
+        x = x[..., : x.shape[2] // 16 * 16, : x.shape[3] // 16 * 16]
+        found[path.stem] = [record_clip(loop, intra, x, quality) for quality in QUALITIES]
+    return found
+
+
+def train_prior(name: str, options: argparse.Namespace) -> CodingLoop:
+    """A variant's prior, from its checkpoint where it is trained already."""
+    folder = options.work / f"prior {name}"
+    train_s2vc(
+        [
+            *("--stage", "prior", "--records", str(options.records), "--out", str(folder)),
+            *("--frames", str(options.record_frames), "--steps", str(options.prior_steps)),
+            *("--recipe", json.dumps(PRIORS[name]), "--device", "cpu"),
+        ]
+    )
+    return load_loop(folder / "checkpoint.pt", exact=PRIORS[name].get("exact_from", 0) < 1)
+
+
+def train_generator(name: str, options: argparse.Namespace) -> Generator:
+    """The same for a generator."""
+    config, recipe = GENERATORS[name]
+    folder = options.work / f"generator {name}"
+    train_s2vc(
+        [
+            *("--stage", "generator", "--records", str(options.records), "--out", str(folder)),
+            *("--lpips", str(options.lpips), "--steps", str(options.generator_steps), "--device", "cpu"),
+            *("--config", json.dumps(config), "--recipe", json.dumps(recipe)),
+        ]
+    )
+    return load_generator(folder / "checkpoint.pt")
+
+
+@torch.no_grad()
+def residual_bits(
+    loop: CodingLoop, recipe: dict[str, Any], held_out: dict[str, list[Record]]
+) -> dict[str, list[float]]:
+    """Estimated bits of all residuals of each clip at each quality."""
+    found = {}
+    for clip, records in held_out.items():
+        bank = RecordBank.of(records, window=len(records[0].x))
+        task = PriorTask(PriorRecipe(**recipe), loop, bank, torch.device("cpu"))
+        task.model.eval()
+        found[clip] = [
+            float(
+                task.rates(stacked(bank.cut(torch.tensor([[i, 0, 0, 0]]), task.device)), 0, len(r.motion))[0]
+            )
+            for i, r in enumerate(records)
+        ]
+    return found
+
+
+def frame_rates(
+    residuals: dict[str, list[float]], held_out: dict[str, list[Record]], options: argparse.Namespace
+) -> dict[str, list[float]]:
+    """Bits a pixel of each clip at each quality: key frame, motion under counted tables, residuals."""
+    bank = RecordBank(options.records, window=2)
+    motion = MotionCoder(count_tables([f.numpy() for r in bank.records for f in r.motion.int()]))
+    intra = IntraModel.frozen(load_named(INTRA)[0])
+    found: dict[str, list[float]] = {}
+    for clip, records in held_out.items():
+        for quality, record, residual in zip(QUALITIES, records, residuals[clip], strict=True):
+            own = torch.tensor([key_quality(quality)])
+            with torch.no_grad():
+                x = record.x[:1].float() / 255
+                key = intra.latents(intra.transforms.to_latents(x, own).float(), own)
+            bits = residual + float(key.y_bits + key.z_bits)
+            bits += sum(motion.bits(field.numpy()) for field in record.motion.int())
+            pixels = record.x.shape[0] * record.x.shape[2] * record.x.shape[3]
+            found.setdefault(clip, []).append(bits / pixels)
+    return found
+
+
+@torch.inference_mode()
+def curve(
+    generator: Generator, rates: dict[str, list[float]], held_out: dict[str, list[Record]]
+) -> list[tuple[float, float]]:
+    """(bits a pixel, LPIPS-Alex) at each quality, means over clips; every second frame is measured."""
+    lpips = Lpips.load()
+    points = []
+    for i in range(len(QUALITIES)):
+        distances = [rendered_distance(generator, records[i], lpips) for records in held_out.values()]
+        points.append((float(np.mean([r[i] for r in rates.values()])), float(np.mean(distances))))
+    return points
+
+
+def rendered_distance(generator: Generator, record: Record, lpips: Lpips) -> float:
+    """Mean LPIPS-Alex of a clip's rendered frames."""
+    whole = RecordBank.of([record], window=len(record.x)).cut(
+        torch.zeros(1, 4, dtype=torch.long), torch.device("cpu")
+    )
+    clip, memory, found = stacked(whole), None, []
+    for t in range(clip.x.shape[1]):
+        out = generator(coded_frame(clip, t), clip.clock[:, t, 0], memory)
+        memory = out.memory
+        if t % 2 == 0:
+            found.append(float(lpips.distance(out.picture.clamp(0, 1), clip.x[:, t])))
+    return float(np.mean(found))
+
+
+def against(full: dict[str, list[float]], other: dict[str, list[float]]) -> float:
+    """How many percent more bits, mean over clips and qualities."""
+    ratios = [b / a for clip in full for a, b in zip(full[clip], other[clip], strict=True)]
+    return 100 * (float(np.exp(np.mean(np.log(ratios)))) - 1)
+
+
+if __name__ == "__main__":
+    main()
