@@ -258,6 +258,7 @@ def test_absent_files_are_listed(folder: Path, tmp_path: Path) -> None:
         assert name in str(error.value)
 
 
+@pytest.mark.slow
 def test_base_models_from_the_hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, Any]] = []
 
@@ -280,6 +281,7 @@ def test_base_models_from_the_hub(folder: Path, tmp_path: Path, monkeypatch: pyt
         read_folder(own)
 
 
+@pytest.mark.slow
 def test_old_names_and_shards(folder: Path, tmp_path: Path) -> None:
     """Published autoencoders name the attention's layers as older versions of diffusers did."""
     other = tmp_path / "other"
@@ -390,6 +392,7 @@ def test_every_part_has_the_published_number_of_parameters() -> None:
 # ---- training ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["loop", "render", "joint"])
 def test_steps_lower_the_loss(base: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     run, clip = task(base, stage), moving()[:1, :2]
@@ -406,6 +409,7 @@ def test_steps_lower_the_loss(base: Path, monkeypatch: pytest.MonkeyPatch, stage
         assert np.isfinite(run.step(clip, 0.9)["loss"])
 
 
+@pytest.mark.slow
 def test_a_task_resumes(base: Path) -> None:
     clip = moving()[:1, :2]
     first: Task = task(base, "joint")
