@@ -42,7 +42,7 @@ def test_versions_licence_and_extras(project: dict[str, Any]) -> None:
     assert ["3.9" in supported, "3.10" in supported, "3.12" in supported] == [False, True, True]
     assert project["license"] == "MIT"
     assert project["version"] == gencodec.__version__
-    assert project["optional-dependencies"].keys() == {"test", "train", "report", "ray", "docs"}
+    assert project["optional-dependencies"].keys() == {"test", "train", "report", "ray", "docs", "paper"}
     assert project["scripts"] == {"gencodec": "gencodec.cli:main"}
 
 
