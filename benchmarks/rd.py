@@ -31,6 +31,12 @@ def main() -> None:
     video.add_argument("--spynet", type=Path, required=True, help="for the warping error")
     video.add_argument("--methods", default=rd_video.METHODS, help="comma-separated")
     video.add_argument("--points", type=int, default=5)
+    video.add_argument(
+        "--settings",
+        nargs="*",
+        default=[],
+        help="NAME=A,B,C in place of points that are chosen by probing",
+    )
     video.add_argument("--jobs", type=int, default=2)
     video.add_argument("--work", type=Path, default=Path("rd-video"), help="kept: a killed run goes on")
     video.add_argument("--out", type=Path, default=RESULTS / "rd-video.json")

@@ -32,6 +32,7 @@ def run(options: argparse.Namespace) -> None:
         options.work,
         points=options.points,
         metrics=MEASURED,
+        settings=dict(parsed(text) for text in options.settings),
         weights={"vgg": options.vgg, "spynet": options.spynet},
         jobs=options.jobs,
         on_point=lambda done, total: print(f"{done} of {total} points", flush=True),
@@ -50,6 +51,12 @@ def run(options: argparse.Namespace) -> None:
     }
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result["bd_rate"], indent=1))
+
+
+def parsed(text: str) -> tuple[str, list[int]]:
+    """NAME=A,B,C: a codec and its settings. Raises ValueError."""
+    name, _, numbers = text.partition("=")
+    return name, [int(number) for number in numbers.split(",")]
 
 
 def without(row: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:

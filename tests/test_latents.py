@@ -7,7 +7,7 @@ from torch import nn
 
 from gencodec.codec import CorruptStream, InexactDevice
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
-from gencodec.entropy.latents import Z_BANDS, LatentCoder
+from gencodec.entropy.latents import Z_BANDS, LatentCoder, z_table_index
 from gencodec.entropy.model import LatentModel, gaussian_bits, index_to_scale
 from gencodec.entropy.prior import PASSES, pass_masks
 from gencodec.entropy.tables import factorized_tables, gaussian_tables
@@ -106,7 +106,7 @@ def test_estimated_and_real_size_agree():
         y = torch.randn(1, C, 32, 40) * index_to_scale(torch.tensor(float(index)))
         coded, payload = code(coder, y, quality)
         z = coded.symbols[0]
-        z_bits = coder.z_tables.bits(z, coder._z_index(z.shape, quality)).sum()
+        z_bits = coder.z_tables.bits(z, z_table_index(z.shape, quality)).sum()
         with torch.no_grad():
             estimate = model(y, torch.tensor([quality])).y_bits.item() + z_bits
         assert abs(8 * len(payload) - estimate) <= 0.01 * estimate + 64

@@ -34,6 +34,7 @@ from gencodec.codec import (
 )
 from gencodec.container import Reader
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
+from gencodec.entropy.latents import z_table_index
 from gencodec.entropy.motion import LIMIT, code_field
 from gencodec.entropy.prior import pass_masks, round_index
 from gencodec.methods.s2vc.codec import MAX_PERIOD, S2vc
@@ -474,7 +475,7 @@ def estimated_bits(coder: LoopCoder, state: LoopState, coded: Coded, quality: in
     size = (y_hat.shape[2], y_hat.shape[3])
     features = prior.features(torch.from_numpy(z).float()[None], level, size, moved)
     bits = coder.motion.bits(motion[0].int().numpy())
-    bits += float(coder.latents.z_tables.bits(z, coder.latents._z_index(z.shape, int(level))).sum())
+    bits += float(coder.latents.z_tables.bits(z, z_table_index(z.shape, int(level))).sum())
     turns = zip(pass_masks(*y_hat.shape[1:]), prior.predict_all(features, y_hat, level), strict=True)
     for turn, (mask, (_, index)) in enumerate(turns):
         index = round_index(index)[mask]

@@ -78,15 +78,15 @@ class LatentCoder:
 
         def put_y(mean: Tensor, index: Tensor, mask: np.ndarray) -> Tensor:
             wanted = torch.round(y.float() - mean).clamp_(-MAX_LATENT, MAX_LATENT)
-            coded = _to_numpy(wanted)[0][mask]
-            tables = _to_indices(index)[mask]
+            coded = to_integers(wanted)[0][mask]
+            tables = to_table_index(index)[mask]
             coded[tables < self.y_tables.skip] = 0
             encoder.put(coded, tables, self.y_tables)
             symbols.append(coded)
-            return _scatter(coded, mask, y.device)
+            return placed(coded, mask, y.device)
 
-        z_symbols = _to_numpy(z)[0]
-        encoder.put(z_symbols, self._z_index(z_symbols.shape, quality), self.z_tables)
+        z_symbols = to_integers(z)[0]
+        encoder.put(z_symbols, z_table_index(z_symbols.shape, quality), self.z_tables)
         symbols.append(z_symbols)
         return CodedLatents(self._passes(z, q, (y.shape[-2], y.shape[-1]), extra, put_y), symbols)
 
@@ -104,12 +104,12 @@ class LatentCoder:
         symbols: list[np.ndarray] = []
 
         def get_y(_: Tensor, index: Tensor, mask: np.ndarray) -> Tensor:
-            coded = decoder.get(_to_indices(index)[mask], self.y_tables)
+            coded = decoder.get(to_table_index(index)[mask], self.y_tables)
             symbols.append(coded)
-            return _scatter(coded, mask, device)
+            return placed(coded, mask, device)
 
         z_shape = (self.model.prior.z_channels, *(-(-n // HYPER_STRIDE) for n in size))
-        z_symbols = decoder.get(self._z_index(z_shape, quality), self.z_tables)
+        z_symbols = decoder.get(z_table_index(z_shape, quality), self.z_tables)
         symbols.append(z_symbols)
         z = torch.from_numpy(z_symbols).to(device).float()[None]
         return CodedLatents(self._passes(z, q, size, extra, get_y), symbols)
@@ -126,11 +126,6 @@ class LatentCoder:
             y_hat = torch.where(mask, code(mean, index, mask[0].cpu().numpy()) + mean, y_hat)
         return y_hat
 
-    def _z_index(self, shape: tuple[int, ...], quality: int) -> np.ndarray:
-        band = quality * Z_BANDS // NUM_QUALITIES
-        channels = np.arange(shape[0], dtype=np.uint16) + band * shape[0]
-        return np.broadcast_to(channels[:, None, None], shape).copy()
-
     @torch.inference_mode()
     def fingerprint(self, device: torch.device) -> str:
         """SHA-256 of the exact networks' integer outputs on a fixed input, for a device's self-test."""
@@ -144,29 +139,41 @@ class LatentCoder:
             y_hat = pattern((1, prior.y_channels, *size), 41).to(device)
             for mean, index in prior.predict_all(features, y_hat, q):
                 for values in (mean / MEAN_STEP, round_index(index)):
-                    digest.update(_to_numpy(values).astype("<i4").tobytes())
+                    digest.update(to_integers(values).astype("<i4").tobytes())
         return digest.hexdigest()
 
     def self_test(self, device: torch.device, recorded: str) -> None:
         """Raise InexactDevice unless the exact networks give the recorded fingerprint on `device`."""
-        if self.fingerprint(device) != recorded:
-            raise InexactDevice(
-                f"device {device} does not compute the exact entropy networks to the recorded bits; it would "
-                "decode garbage. Use --device cpu, and please report this machine (gencodec doctor)"
-            )
+        check_fingerprint(self.fingerprint(device), recorded, device)
 
 
-def _to_numpy(values: Tensor) -> np.ndarray:
+def check_fingerprint(found: str, recorded: str, device: torch.device) -> None:
+    """Raise InexactDevice unless `device` computed what stands in the weights."""
+    if found != recorded:
+        raise InexactDevice(
+            f"device {device} does not compute the exact entropy networks to the recorded bits; it would "
+            "decode garbage. Use --device cpu, and please report this machine (gencodec doctor)"
+        )
+
+
+def z_table_index(shape: tuple[int, ...], quality: int) -> np.ndarray:
+    """Which table each hyper-latent of `shape` (Cz,h,w) takes: one for each band of qualities and channel."""
+    band = quality * Z_BANDS // NUM_QUALITIES
+    channels = np.arange(shape[0], dtype=np.uint16) + band * shape[0]
+    return np.broadcast_to(channels[:, None, None], shape).copy()
+
+
+def to_integers(values: Tensor) -> np.ndarray:
     """Integers held in float -> int32 array on the CPU."""
     return values.to(torch.int32).cpu().numpy()
 
 
-def _to_indices(index: Tensor) -> np.ndarray:
+def to_table_index(index: Tensor) -> np.ndarray:
     """Unrounded scale index (1,C,H,W) -> uint8 (C,H,W)."""
     return round_index(index)[0].to(torch.uint8).cpu().numpy()
 
 
-def _scatter(coded: np.ndarray, mask: np.ndarray, device: torch.device) -> Tensor:
+def placed(coded: np.ndarray, mask: np.ndarray, device: torch.device) -> Tensor:
     """Symbols of one half -> float (1,C,H,W) with zeros in the other."""
     out = np.zeros(mask.shape, np.float32)
     out[mask] = coded

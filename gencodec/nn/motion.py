@@ -40,7 +40,7 @@ def compensate(picture: Tensor, flow: Tensor) -> Tensor:
                 for y in range(2)
             ]
             weights = window[near_y, near_x].repeat(height, width)
-            total = total + weights * _looked_up(fine, _of_quadrants(parts))
+            total = total + weights * warp(fine, _of_quadrants(parts), scale=2)
     return total
 
 
@@ -55,17 +55,6 @@ def doubled(picture: Tensor) -> Tensor:
     padded = F.pad(wide, (0, 0, 3, 4), mode="replicate")
     down = F.conv2d(padded, kernel.reshape(1, 1, 8, 1).expand(channels, 1, 8, 1), groups=channels)
     return torch.stack([wide, down], -2).flatten(-3, -2)
-
-
-def _looked_up(fine: Tensor, flow: Tensor) -> Tensor:
-    """Every pixel of the picture behind `fine`, displaced by flow (B,2,H,W)."""
-    height, width = flow.shape[-2:]
-    rows = torch.arange(height, device=fine.device, dtype=flow.dtype)
-    columns = torch.arange(width, device=fine.device, dtype=flow.dtype)
-    places_x = (columns + flow[:, 0]) * (4 / (2 * width - 1)) - 1
-    places_y = (rows[:, None] + flow[:, 1]) * (4 / (2 * height - 1)) - 1
-    grid = torch.stack([places_x, places_y], -1)
-    return F.grid_sample(fine, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
 
 def _window(device: torch.device) -> Tensor:

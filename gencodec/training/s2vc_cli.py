@@ -1,10 +1,9 @@
 """`gencodec train s2vc --stage NAME`: one stage after another, each a run of its own that can be resumed.
 
-loop       clips               -> the coding loop
-record     clips, loop         -> what it makes of them, in files
-prior      records, loop       -> the loop with its entropy networks trained on long groups of pictures
-generator  records             -> what renders a frame
-export     prior, generator    -> the weights file
+record     clips             -> what the coding loop makes of them, in files
+prior      records           -> the entropy networks, on long groups of pictures
+generator  records           -> what renders a frame
+export     all of these      -> the weights file
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     add_budget(parser)
     add("--batch", type=int, help="clips a step")
     add("--crop", type=int, help="pixels a side, a multiple of 64")
-    add("--frames", type=int, help="of a clip or window")
+    add("--frames", type=int, help="of a record (record, prior: 24), or rendered ones in a row (generator)")
     add("--limit", type=int, help="use only so many clips")
     add("--first", type=int, default=0, help="number of the first record")
     add("--count", type=int, default=200, help="records to make")

@@ -181,8 +181,7 @@ class PaperTask:
         own = key_quality(quality)
         transforms, latents = self.intra.transforms, self.intra.latents
         y_hat = latents(transforms.to_latents(x, own).float(), own).y_hat
-        scaled = y_hat * torch.exp2(-transforms.log2_gain(own))[:, :, None, None]
-        return transforms.synthesis.linear(scaled) / 4 + 0.5, pad_to_multiple(y_hat, HYPER_STRIDE)
+        return transforms.to_linear_picture(y_hat, own)[0], pad_to_multiple(y_hat, HYPER_STRIDE)
 
     def _key(self, x: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         picture, y_hat = self._coded_key(x, quality)

@@ -24,10 +24,9 @@ from gencodec.methods.s2vc.model import (
     key_quality,
     level_of,
 )
+from gencodec.nn.motion import BLOCK
 from gencodec.training.clips import ClipBank
 from gencodec.training.qualities import draw_quality
-
-BLOCK = 16  # pixels of a latent
 
 
 class Record(NamedTuple):
@@ -70,8 +69,8 @@ def key_of(intra: IntraModel, x: Tensor, quality: int) -> KeyFrame:
     """What `intra` makes of x (B,3,H,W) in [0,1] as the key frame of a GOP of `quality`."""
     own = torch.full((len(x),), key_quality(quality), device=x.device)
     y_hat = intra.latents(intra.transforms.to_latents(x, own).float(), own).y_hat
-    scaled = y_hat * torch.exp2(-intra.transforms.log2_gain(own))[:, :, None, None]
-    return KeyFrame((intra.transforms.synthesis.linear(scaled) / 4 + 0.5).clamp(0, 1), y_hat, scaled)
+    picture, scaled = intra.transforms.to_linear_picture(y_hat, own)
+    return KeyFrame(picture.clamp(0, 1), y_hat, scaled)
 
 
 @torch.no_grad()

@@ -108,4 +108,13 @@ class Transforms(nn.Module):
 
     def to_picture(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         """The other way; (B,3,H,W), not clamped."""
-        return self.synthesis(y_hat * torch.exp2(-self.log2_gain(quality))[:, :, None, None], quality)
+        return self.synthesis(self.without_gain(y_hat, quality), quality)
+
+    def to_linear_picture(self, y_hat: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+        """The picture (B,3,H,W) of the linear path alone, not clamped, and y_hat without its gains."""
+        scaled = self.without_gain(y_hat, quality)
+        return self.synthesis.linear(scaled) / 4 + 0.5, scaled
+
+    def without_gain(self, y_hat: Tensor, quality: Tensor) -> Tensor:
+        """y_hat as the synthesis sees it, the same shape."""
+        return y_hat * torch.exp2(-self.log2_gain(quality))[:, :, None, None]

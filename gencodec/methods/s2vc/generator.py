@@ -80,7 +80,7 @@ class Generator(nn.Module):
     def forward(self, frame: CodedFrame, quality: Tensor, memory: Memory | None = None) -> Rendered:
         """Render `frame`, whose sides are multiples of 16, at `quality` (B,), `intra`'s.
 
-        `memory` is that of the frame before; None after a key frame's own or at a reset.
+        `memory` is that of the frame before; None for a key frame and at a reset.
         """
         if not self.config.unet:
             latent = self.latent_of(frame.picture, quality)

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gencodec.codec import InexactDevice, VideoInfo
+from gencodec.codec import VideoInfo
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
-from gencodec.entropy.latents import CodedLatents, LatentCoder
+from gencodec.entropy.latents import CodedLatents, LatentCoder, check_fingerprint
 from gencodec.entropy.motion import LIMIT, MotionCoder
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.intra.networks import STRIDE
@@ -75,11 +75,8 @@ class LoopCoder:
         self.motion = MotionCoder.load(tensors)
         load_float(loop, tensors, skip=NOT_FLOAT)
         self.loop = loop.eval().requires_grad_(False).to(self.device)
-        if recorded is not None and self.fingerprint() != recorded:
-            raise InexactDevice(
-                f"device {self.device} does not compute the exact entropy networks to the recorded bits; it "
-                "would decode garbage. Use --device cpu, and please report this machine (gencodec doctor)"
-            )
+        if recorded is not None:
+            check_fingerprint(self.fingerprint(), recorded, self.device)
 
     @torch.inference_mode()
     def encode_key(self, frame: Tensor, quality: int) -> tuple[bytes, Coded]:
@@ -131,10 +128,8 @@ class LoopCoder:
         return hashlib.sha256(parts.encode()).hexdigest()
 
     def _after_key(self, coded: CodedLatents, own: int) -> Coded:
-        transforms = self.key.model.transforms
-        gain = torch.exp2(transforms.log2_gain(self._scalar(own)))[:, :, None, None]
-        scaled = coded.y_hat / gain
-        picture = (transforms.synthesis.linear(scaled) / 4 + 0.5).clamp(0, 1)
+        picture, scaled = self.key.model.transforms.to_linear_picture(coded.y_hat, self._scalar(own))
+        picture = picture.clamp(0, 1)
         still = torch.zeros_like(scaled[:, :2])
         state = LoopState(picture, self.loop.temporal.begin(coded.y_hat), 0)
         return Coded(state, CodedFrame(picture, scaled, still), own, coded.symbols)

@@ -5,10 +5,9 @@
     symbols ─► x 1/gain[level] ─► inverse transform ─► + prediction ─► picture
 
 One frame in CYCLE, an anchor, is coded finely and the others coarsely: what an anchor shows stays on the
-screen, moved, until the next. At equal LPIPS that takes a fifth less rate than even steps. Transform and
-prediction are not learned at this size: networks beside them, trained for forty minutes on two cores, gave
-neither rate nor LPIPS (docs/decisions.md). What is learned is which table a symbol takes, here, and what the
-picture becomes, in the generator.
+screen, moved, until the next. Transform and prediction are not learned at this size: networks beside them,
+trained for twenty minutes on two cores, gave neither rate nor LPIPS (docs/decisions.md). What is
+learned is which table a symbol takes, here, and what the picture becomes, in the generator.
 """
 
 from __future__ import annotations

@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
-from gencodec.entropy.latents import MAX_LATENT, Z_BANDS
+from gencodec.entropy.latents import MAX_LATENT, Z_BANDS, placed, to_integers, to_table_index, z_table_index
 from gencodec.entropy.prior import HYPER_STRIDE, MEAN_STEP, round_index
 from gencodec.entropy.tables import CdfTables
 from gencodec.methods.s2vc.paper.latents import PaperLatents
 from gencodec.methods.s2vc.paper.prior import LOG2_STEP_GRID, halves
 from gencodec.nn.exact import pattern
 from gencodec.nn.exact_io import load_exact
-from gencodec.nn.quality import NUM_QUALITIES
 
 # What a pass is done with: (mean, index, mask) -> symbols, zero outside of the mask
 Stage = Callable[[Tensor, Tensor, np.ndarray], Tensor]
@@ -56,19 +55,19 @@ class PaperLatentCoder:
     def encode(self, encoder: SymbolEncoder, y: Tensor, quality: int, state: Tensor) -> PaperCoded:
         """Quantise y (1,C,H,W), in steps of its gains, and put its symbols into `encoder`."""
         z = self.model.hyper_symbols(y)
-        symbols = [_integers(z)[0]]
-        encoder.put(symbols[0], self._z_index(symbols[0].shape, quality), self.z_tables)
+        symbols = [to_integers(z)[0]]
+        encoder.put(symbols[0], z_table_index(symbols[0].shape, quality), self.z_tables)
         params = self.model.prior.params(z, _tensor(quality, y.device), state)
         log2_step = self.model.prior.log2_step(params)
         scaled = y * torch.exp2(-log2_step)
 
         def put(mean: Tensor, index: Tensor, mask: np.ndarray) -> Tensor:
-            coded = _integers(torch.round(scaled - mean).clamp_(-MAX_LATENT, MAX_LATENT))[0][mask]
-            tables = _table_index(index)[mask]
+            coded = to_integers(torch.round(scaled - mean).clamp_(-MAX_LATENT, MAX_LATENT))[0][mask]
+            tables = to_table_index(index)[mask]
             coded[tables < self.y_tables.skip] = 0
             encoder.put(coded, tables, self.y_tables)
             symbols.append(coded)
-            return _placed(coded, mask, y.device)
+            return placed(coded, mask, y.device)
 
         return PaperCoded(self._passes(params, quality, put), log2_step, symbols)
 
@@ -77,14 +76,14 @@ class PaperLatentCoder:
         """Read y at the size of `state` (1,S,H,W). Raises CorruptStream."""
         device, (height, width) = state.device, state.shape[-2:]
         shape = (self.model.prior.z_channels, height // HYPER_STRIDE, width // HYPER_STRIDE)
-        symbols = [decoder.get(self._z_index(shape, quality), self.z_tables)]
+        symbols = [decoder.get(z_table_index(shape, quality), self.z_tables)]
         z = torch.from_numpy(symbols[0]).to(device).float()[None]
         params = self.model.prior.params(z, _tensor(quality, device), state)
         log2_step = self.model.prior.log2_step(params)
 
         def get(_: Tensor, index: Tensor, mask: np.ndarray) -> Tensor:
-            symbols.append(decoder.get(_table_index(index)[mask], self.y_tables))
-            return _placed(symbols[-1], mask, device)
+            symbols.append(decoder.get(to_table_index(index)[mask], self.y_tables))
+            return placed(symbols[-1], mask, device)
 
         return PaperCoded(self._passes(params, quality, get), log2_step, symbols)
 
@@ -96,11 +95,6 @@ class PaperLatentCoder:
             mean, index = prior.predict(turn, params, y_hat, q)
             y_hat = torch.where(mask, code(mean, index, mask[0].cpu().numpy()) + mean, y_hat)
         return y_hat
-
-    def _z_index(self, shape: tuple[int, ...], quality: int) -> np.ndarray:
-        band = quality * Z_BANDS // NUM_QUALITIES
-        channels = np.arange(shape[0], dtype=np.uint16) + band * shape[0]
-        return np.broadcast_to(channels[:, None, None], shape).copy()
 
     @torch.inference_mode()
     def fingerprint(self, device: torch.device) -> str:
@@ -118,23 +112,9 @@ class PaperLatentCoder:
                 mean, index = prior.predict(turn, params, y_hat, q)
                 found += [mean / MEAN_STEP, round_index(index)]
             for values in found:
-                digest.update(_integers(values).astype("<i4").tobytes())
+                digest.update(to_integers(values).astype("<i4").tobytes())
         return digest.hexdigest()
 
 
 def _tensor(quality: int, device: torch.device) -> Tensor:
     return torch.tensor([quality], device=device)
-
-
-def _integers(values: Tensor) -> np.ndarray:
-    return values.to(torch.int32).cpu().numpy()
-
-
-def _table_index(index: Tensor) -> np.ndarray:
-    return round_index(index)[0].to(torch.uint8).cpu().numpy()
-
-
-def _placed(coded: np.ndarray, mask: np.ndarray, device: torch.device) -> Tensor:
-    out = np.zeros(mask.shape, np.float32)
-    out[mask] = coded
-    return torch.from_numpy(out)[None].to(device)

@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gencodec.codec import InexactDevice, VideoInfo
+from gencodec.codec import VideoInfo
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
-from gencodec.entropy.latents import CodedLatents
+from gencodec.entropy.latents import CodedLatents, check_fingerprint
 from gencodec.entropy.prior import HYPER_STRIDE
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.s2vc.paper.coder import PaperCoded, PaperLatentCoder
@@ -72,11 +72,8 @@ class PaperLoopCoder:
         self.latents = PaperLatentCoder(model.latents, tensors)
         load_float(model, tensors, skip=NOT_FLOAT)
         self.model = model.eval().requires_grad_(False).to(self.device)
-        if recorded is not None and self.fingerprint() != recorded:
-            raise InexactDevice(
-                f"device {self.device} does not compute the exact entropy networks to the recorded bits; it "
-                "would decode garbage. Use --device cpu, and please report this machine (gencodec doctor)"
-            )
+        if recorded is not None:
+            check_fingerprint(self.fingerprint(), recorded, self.device)
 
     @torch.inference_mode()
     def encode_key(self, frame: Tensor, quality: int) -> tuple[bytes, PaperFrame]:
@@ -124,9 +121,7 @@ class PaperLoopCoder:
         return digest.hexdigest()
 
     def _after_key(self, coded: CodedLatents, quality: int, own: int) -> PaperFrame:
-        transforms = self.key.model.transforms
-        scaled = coded.y_hat * torch.exp2(-transforms.log2_gain(self._quality(own)))[:, :, None, None]
-        picture = transforms.synthesis.linear(scaled) / 4 + 0.5
+        picture, _ = self.key.model.transforms.to_linear_picture(coded.y_hat, self._quality(own))
         height, width = coded.y_hat.shape[-2:]
         # copies of the last row and column, as `pad_to_multiple`: nothing is computed that could round
         fill = (0, -width % HYPER_STRIDE, 0, -height % HYPER_STRIDE)
