@@ -25,7 +25,7 @@ from gencodec.methods.s2vc.model import CodingLoop, key_quality
 from gencodec.metrics.lpips import Lpips
 from gencodec.training.data import VIDEO_SUFFIXES
 from gencodec.training.s2vc_cli import INTRA, train_s2vc
-from gencodec.training.s2vc_export import load_generator, load_loop
+from gencodec.training.s2vc_export import fields_of, load_generator, load_loop
 from gencodec.training.s2vc_prior import PriorRecipe, PriorTask
 from gencodec.training.s2vc_record import Record, RecordBank, coded_frame, record_clip, stacked
 from gencodec.video import open_video
@@ -146,7 +146,7 @@ def frame_rates(
 ) -> dict[str, list[float]]:
     """Bits a pixel of each clip at each quality: key frame, motion under counted tables, residuals."""
     bank = RecordBank(options.records, window=2)
-    motion = MotionCoder(count_tables([f.numpy() for r in bank.records for f in r.motion.int()]))
+    motion = MotionCoder(count_tables(fields_of(bank.records)))
     intra = IntraModel.frozen(load_named(INTRA)[0])
     found: dict[str, list[float]] = {}
     for clip, records in held_out.items():
@@ -156,7 +156,8 @@ def frame_rates(
                 x = record.x[:1].float() / 255
                 key = intra.latents(intra.transforms.to_latents(x, own).float(), own)
             bits = residual + float(key.y_bits + key.z_bits)
-            bits += sum(motion.bits(field.numpy()) for field in record.motion.int())
+            fields = fields_of([record])[0]
+            bits += sum(motion.bits(f, before) for f, before in zip(fields, [None, *fields], strict=False))
             pixels = record.x.shape[0] * record.x.shape[2] * record.x.shape[3]
             found.setdefault(clip, []).append(bits / pixels)
     return found

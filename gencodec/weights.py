@@ -35,15 +35,15 @@ class WeightsFile:
 
 
 WEIGHTS: dict[str, WeightsFile] = {
-    "intra-tiny-3": WeightsFile(
-        "intra-tiny-3.safetensors",
-        "c46584ea4bd108094a03ab7c27480d922256ddf34390b0bd8f8d9b6943196f2a",
+    "intra-tiny-4": WeightsFile(
+        "intra-tiny-4.safetensors",
+        "c7934375aca23e98b6da3a693acc5c7a9f3038ece4b7aafa956b093437c20218",
         "MIT",
         "trained by this project: docs/training.md",
     ),
-    "s2vc-tiny-1": WeightsFile(
-        "s2vc-tiny-1.safetensors",
-        "880c610eac995b788a2f536d83b0a72d5fee337861e3eefa89d4da2cc57f9ac2",
+    "s2vc-tiny-2": WeightsFile(
+        "s2vc-tiny-2.safetensors",
+        "64d38f8c207d334ce30822df0a873e0842201705f8b96b167af5f59dd53c02ae",
         "MIT",
         "trained by this project: docs/training.md",
     ),
@@ -133,7 +133,7 @@ def load_set(names: Sequence[str], preset: str, *, path: str | Path | None = Non
     """Load the set `names` of the table, or the files at `path` in its place.
 
     `path` is a .safetensors file for a set of one, else a folder with files of the table's names. A file's
-    role is its name up to the first hyphen: "intra" for "intra-tiny-3". Raises WeightsMissing.
+    role is its name up to the first hyphen: "intra" for "intra-tiny-4". Raises WeightsMissing.
     """
     loaded = {}
     digests = []

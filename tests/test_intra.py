@@ -87,11 +87,11 @@ def test_packets_that_no_encoder_writes_are_refused(codec, packet):
 
 def test_settings_are_refused(codec):
     with pytest.raises(CorruptStream, match="settings"):
-        Intra.load(weights.load_set(["intra-tiny-3"], "tiny"), b"x", device="cpu")
+        Intra.load(weights.load_set(["intra-tiny-4"], "tiny"), b"x", device="cpu")
 
 
 def test_altered_exact_weights_are_refused():
-    loaded = weights.load_set(["intra-tiny-3"], "tiny")
+    loaded = weights.load_set(["intra-tiny-4"], "tiny")
     tensors = {k: v.clone() for k, v in loaded.files["intra"].items()}
     tensors["latents.prior.first_out.bias"][0] += 1000
     altered = type(loaded)(loaded.preset, {"intra": tensors}, loaded.metadata, loaded.id)
@@ -104,7 +104,7 @@ def test_one_altered_table_entry_changes_the_symbols(codec, stage):
     frames = list(clip(1))
     sent, received = [], []
     packets = list(codec.encode(frames, info_of(frames), ConstantQuality(50), on_symbols=sent.append))
-    loaded = weights.load_set(["intra-tiny-3"], "tiny")
+    loaded = weights.load_set(["intra-tiny-4"], "tiny")
     tensors = {k: v.clone() for k, v in loaded.files["intra"].items()}
     cdf = tensors[f"latents.{stage}.cdf"]
     used = 20 if stage == "y_tables" else 6 * 32 + 3

@@ -37,6 +37,13 @@ def test_finds_half_pixels() -> None:
     assert flow.median(1).values.tolist() == [0.5, 0]
 
 
+def test_whole_pixels_are_asked_for_by_the_finest_step() -> None:
+    before = texture(96, 96)
+    after = (before + before.roll(-1, 3)) / 2
+    flow = block_motion(before, after, LITTLE, finest=1)
+    assert torch.equal(flow, flow.round())
+
+
 def test_a_still_noisy_picture_has_no_motion() -> None:
     before = texture(96, 96)
     noise = 0.02 * torch.randn(before.shape, generator=torch.Generator().manual_seed(1))
@@ -60,7 +67,7 @@ def test_a_batch_is_its_members() -> None:
 
 def compensated_ref(picture: Tensor, flow: Tensor) -> Tensor:
     """Each pixel by itself: the four nearest blocks' motions, bilinear weights, half pixels by the filter."""
-    fine = doubled(picture)[0]
+    fine, spare = doubled(picture)[0], 2 if (flow == flow.round()).all() else 1
     _, _, rows, columns = flow.shape
     out = torch.zeros_like(picture[0])
     for y in range(picture.shape[2]):
@@ -71,7 +78,7 @@ def compensated_ref(picture: Tensor, flow: Tensor) -> Tensor:
                     weight = (1 - abs(down - r)) * (1 - abs(right - c))
                     block = flow[0, :, min(max(r, 0), rows - 1), min(max(c, 0), columns - 1)]
                     place = [
-                        min(max(round(2 * (at + by)), 0), 2 * size - 1)
+                        min(max(round(2 * (at + by)), 0), 2 * size - spare)
                         for at, by, size in zip(
                             (y, x), block.flip(0).tolist(), picture.shape[2:], strict=True
                         )
@@ -80,9 +87,10 @@ def compensated_ref(picture: Tensor, flow: Tensor) -> Tensor:
     return out[None]
 
 
-def test_compensation_is_what_the_reference_gives() -> None:
+@pytest.mark.parametrize("steps", [1, 2])
+def test_compensation_is_what_the_reference_gives(steps: int) -> None:
     picture = texture(32, 48)
-    flow = torch.randint(-9, 10, (1, 2, 2, 3), generator=torch.Generator().manual_seed(3)) / 2
+    flow = torch.randint(-9, 10, (1, 2, 2, 3), generator=torch.Generator().manual_seed(3)) / steps
     assert torch.allclose(compensate(picture, flow), compensated_ref(picture, flow), atol=1e-4)
 
 

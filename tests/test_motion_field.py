@@ -32,7 +32,7 @@ def field(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def coder() -> MotionCoder:
-    return MotionCoder(count_tables([field(16, 28, seed) for seed in range(1, 8)]))
+    return MotionCoder(count_tables([[field(16, 28, seed) for seed in range(1, 8)]]))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -46,20 +46,29 @@ def test_every_block_is_coded_once_from_known_ones(size: tuple[int, int]) -> Non
     assert known.all()
 
 
+@pytest.mark.parametrize("has_before", [False, True])
 @pytest.mark.parametrize("size", SIZES)
-def test_a_field_comes_back(coder: MotionCoder, size: tuple[int, int]) -> None:
+def test_a_field_comes_back(coder: MotionCoder, size: tuple[int, int], has_before: bool) -> None:
     sent, encoder = field(*size), SymbolEncoder()
-    symbols = coder.encode(encoder, sent)
+    before = field(*size, seed=3) if has_before else None
+    symbols = coder.encode(encoder, sent, before)
     payload = encoder.finish()
     decoder = SymbolDecoder(payload)
-    got, read = coder.decode(decoder, size)
+    got, read = coder.decode(decoder, size, before)
     decoder.finish()
     assert np.array_equal(got, sent)
     assert all(np.array_equal(a, b) for a, b in zip(symbols, read, strict=True))
-    assert coder.bits(sent) <= 8 * len(payload) <= coder.bits(sent) + 40
+    assert coder.bits(sent, before) <= 8 * len(payload) <= coder.bits(sent, before) + 40
 
 
-def residuals_ref(sent: np.ndarray) -> list[tuple[int, int]]:
+def test_a_field_like_the_one_before_costs_less() -> None:
+    still = [field(16, 28, seed) for seed in range(4)]
+    coder = MotionCoder(count_tables([[one] * 6 for one in still]))
+    other = field(16, 28, 9)
+    assert coder.bits(other, other) < 0.5 * coder.bits(other)
+
+
+def residuals_ref(sent: np.ndarray, before: np.ndarray | None) -> list[tuple[int, int]]:
     """(residual, table) of every component, block by block with plain loops."""
     _, height, width = sent.shape
     known: dict[tuple[int, int], tuple[int, int]] = {}
@@ -82,10 +91,14 @@ def residuals_ref(sent: np.ndarray) -> list[tuple[int, int]]:
                 expected = (low + high + 1) // 2
                 spread = sum(max(v[k] for v in around) - min(v[k] for v in around) for k in (0, 1))
                 missed = int(sent[0, r, c]) - first_guess[r, c] if component else 0
+                index = int(table_index(level, component, np.array([spread]), np.array([missed]))[0])
+                if before is not None:
+                    there = int(before[component, r, c])
+                    expected = expected if level else there
+                    index += 86 * (4 + max(-3, min(3, there - expected)))
                 if not component:
                     first_guess[r, c] = expected
-                index = table_index(level, component, np.array([spread]), np.array([missed]))
-                out.append((int(sent[component, r, c]) - expected, int(index[0])))
+                out.append((int(sent[component, r, c]) - expected, index))
         for r, c in places:
             known[r, c] = (int(sent[0, r, c]), int(sent[1, r, c]))
 
@@ -103,9 +116,11 @@ def residuals_ref(sent: np.ndarray) -> list[tuple[int, int]]:
     return out
 
 
+@pytest.mark.parametrize("has_before", [False, True])
 @pytest.mark.parametrize("size", SIZES)
-def test_residuals_and_tables_are_those_of_the_reference(size: tuple[int, int]) -> None:
+def test_residuals_and_tables_are_those_of_the_reference(size: tuple[int, int], has_before: bool) -> None:
     sent = field(*size, seed=5)
+    before = sent + np.random.default_rng(0).integers(-5, 6, sent.shape) if has_before else None
     seen: list[tuple[int, int]] = []
 
     def note(wanted: np.ndarray | None, index: np.ndarray) -> np.ndarray:
@@ -113,13 +128,13 @@ def test_residuals_and_tables_are_those_of_the_reference(size: tuple[int, int]) 
         seen.extend(zip(wanted.tolist(), index.tolist(), strict=True))
         return wanted
 
-    assert np.array_equal(code_field(sent, size, note), sent)
-    assert seen == residuals_ref(sent)
+    assert np.array_equal(code_field(sent, size, note, before), sent)
+    assert seen == residuals_ref(sent, before)
 
 
 def test_still_pictures_cost_next_to_nothing() -> None:
     still = np.zeros((2, 16, 28), np.int32)
-    coder = MotionCoder(count_tables([still] * 20 + [field(16, 28)]))
+    coder = MotionCoder(count_tables([[still] * 20 + [field(16, 28)]]))
     assert coder.bits(still) < 0.1 * coder.bits(field(16, 28))
 
 

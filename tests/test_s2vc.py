@@ -40,7 +40,7 @@ from gencodec.entropy.prior import pass_masks, round_index
 from gencodec.methods.s2vc.codec import MAX_PERIOD, S2vc
 from gencodec.methods.s2vc.cuts import is_cut
 from gencodec.methods.s2vc.loop import Coded, LoopCoder, LoopState
-from gencodec.methods.s2vc.model import CYCLE, CodingLoop, key_quality, level_of
+from gencodec.methods.s2vc.model import CYCLE, WHOLE, CodingLoop, key_quality, level_of, motion_unit
 from gencodec.methods.s2vc.rendering import Renderer
 from gencodec.rate import ConstantQuality, TargetBpp, TargetLpips
 
@@ -474,7 +474,9 @@ def estimated_bits(coder: LoopCoder, state: LoopState, coded: Coded, quality: in
     moved = coder.loop.moved(state.memory, motion)
     size = (y_hat.shape[2], y_hat.shape[3])
     features = prior.features(torch.from_numpy(z).float()[None], level, size, moved)
-    bits = coder.motion.bits(motion[0].int().numpy())
+    unit = motion_unit(quality)
+    before = None if state.motion is None else state.motion // unit
+    bits = coder.motion.bits(motion[0].int().numpy() // unit, before)
     bits += float(coder.latents.z_tables.bits(z, z_table_index(z.shape, int(level))).sum())
     turns = zip(pass_masks(*y_hat.shape[1:]), prior.predict_all(features, y_hat, level), strict=True)
     for turn, (mask, (_, index)) in enumerate(turns):
@@ -513,6 +515,18 @@ def test_symbols_are_those_that_training_sees(codec: S2vc) -> None:
     assert torch.equal(found, torch.where(found == 0, 0, y_hat))  # but for what its table skips
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("quality", [35, 36])
+def test_motion_is_in_whole_pixels_below_a_quality(codec: S2vc, quality: int) -> None:
+    frames = clip(3, 80, 112)
+    _, coded = codec.loop.encode_key(frames[0], quality)
+    between = (frames[1].float() + frames[2].float()).div(2).round().to(torch.uint8)  # half a step on
+    _, coded = codec.loop.encode(between, coded.state, quality)
+    assert coded.state.motion is not None
+    is_whole = not (coded.state.motion % 2).any()
+    assert is_whole is (quality < WHOLE)
+
+
 # ---- the page ----------------------------------------------------------------------------------------------
 
 
@@ -534,7 +548,7 @@ def test_the_methods_page_names_what_exists() -> None:
 Stage = tuple[list[int], list[int]]  # residuals, tables
 
 
-def stages_of_the_page(field: np.ndarray) -> list[Stage]:
+def stages_of_the_page(field: np.ndarray, before: np.ndarray | None) -> list[Stage]:
     """Section "Motion in 14 stages" of the page, word for word."""
     height, width = field.shape[1:]
     groups: list[Any] = [([(r, c) for r in range(0, height, 8) for c in range(0, width, 8)], [], 0)]
@@ -561,13 +575,19 @@ def stages_of_the_page(field: np.ndarray) -> list[Stage]:
                 field[:, place[0], place[1]] if (place := p or first) else np.zeros(2, int) for p in near
             ]
             middle = [sorted(int(v[k]) for v in known)[1:3] if number else [0, 0] for k in range(2)]
-            missed = [int(field[k, r, c]) - (sum(middle[k]) + 1) // 2 for k in range(2)]
+            expected = [(sum(m) + 1) // 2 for m in middle]
+            if before is not None and not number:
+                expected = [int(v) for v in before[:, r, c]]
+            missed = [int(field[k, r, c]) - expected[k] for k in range(2)]
             tables = [0, 1]
             if number:
                 d = sum(int(max(v[k] for v in known) - min(v[k] for v in known)) for k in range(2))
                 i = sum(limit <= d for limit in (1, 2, 3, 5, 9, 17))
                 j = sum(limit <= abs(missed[0]) for limit in (1, 3))
                 tables = [2 + 28 * n + i, 9 + 28 * n + 3 * i + j]
+            if before is not None:
+                e = [min(max(int(before[k, r, c]) - expected[k], -3), 3) for k in range(2)]
+                tables = [t + 86 * (4 + away) for t, away in zip(tables, e, strict=True)]
             for k in range(2):
                 parts[k][0].append(missed[k])
                 parts[k][1].append(tables[k])
@@ -575,8 +595,9 @@ def stages_of_the_page(field: np.ndarray) -> list[Stage]:
     return stages
 
 
+@pytest.mark.parametrize("has_before", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 6), (5, 1), (9, 13), (17, 10)])
-def test_motion_is_coded_as_the_page_says(shape: tuple[int, int]) -> None:
+def test_motion_is_coded_as_the_page_says(shape: tuple[int, int], has_before: bool) -> None:
     field = np.random.default_rng(1).integers(-20, 21, (2, *shape)).astype(np.int32).cumsum(2) // 4
     stages: list[Stage] = []
 
@@ -585,9 +606,10 @@ def test_motion_is_coded_as_the_page_says(shape: tuple[int, int]) -> None:
         stages.append((residuals.tolist(), tables.tolist()))
         return residuals
 
-    code_field(field.astype(np.int32), shape, code)
+    before = field[:, ::-1] if has_before else None
+    code_field(field.astype(np.int32), shape, code, before)
     assert len(stages) == 14
-    assert stages == stages_of_the_page(field)
+    assert stages == stages_of_the_page(field, before)
 
 
 def test_passes_and_the_moved_state_are_as_the_page_says() -> None:

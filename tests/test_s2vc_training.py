@@ -265,6 +265,12 @@ def render_task(records: Path, config: GeneratorConfig = SMALL, recipe: RenderRe
 def test_the_decoder_begins_as_intras(records: Path, intra: IntraModel) -> None:
     task = render_task(records)
     theirs = dict(intra.transforms.synthesis.named_parameters())
+    for number in (4, 5, 6):  # what is left out, and what takes its number
+        for name in [name for name in theirs if name.startswith(f"at4.{number}.")]:
+            del theirs[name]
+    theirs |= {name.replace("at4.7", "at4.4"): p for name, p in theirs.items()}
+    last = {name: p for name, p in theirs.items() if name.startswith("at2.4")}
+    theirs |= {name.replace("at2.4", "at2.2"): p for name, p in last.items()}
     for name, mine in task.model.decoder.named_parameters():
         if not name.endswith("anchors"):
             assert torch.equal(mine, theirs[name]), name
@@ -280,8 +286,8 @@ def test_phases_come_in_order(records: Path) -> None:
     assert render_task(records, replace(SMALL, unet=False)).phase(0.0) == "perceptual"
     for progress, terms in (
         (0.0, {"denoise"}),
-        (0.2, {"l1", "lpips", "dists", "steady", "semantic"}),
-        (0.9, {"l1", "lpips", "dists", "steady", "semantic", "adversarial", "critic"}),
+        (0.2, {"l1", "alex", "lpips", "dists", "steady", "semantic"}),
+        (0.9, {"l1", "alex", "lpips", "dists", "steady", "semantic", "adversarial", "critic"}),
     ):
         assert task.step(DRAWS, progress).keys() - {"loss"} == terms
 

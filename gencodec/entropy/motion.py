@@ -2,14 +2,15 @@
 
     every 8th block ─► centres of the squares ─► middles of their sides ─► the same at 4, 2 and 1 blocks
 
-Each vector is predicted by the middle of four neighbours that are known, nearer ones at each level; how far
-those lie apart chooses the table. The y component also looks at what x missed by. All of it is integers. A
-field takes 14 stages.
+Each vector is predicted by the middle of four neighbours that are known, nearer ones at each level, and the
+first ones by what the frame before had there. How far the neighbours lie apart chooses the table, with where
+the vector of the frame before would fall; the y component also looks at what x missed by. All of it is
+integers. A field takes 14 stages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,10 @@ DIAGONAL = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 DIRECT = ((0, -1), (0, 1), (-1, 0), (1, 0))
 LEVELS = 3  # 4 blocks apart, 2, 1
 PER_LEVEL = (len(SPREADS) + 1) * (1 + len(MISSES) + 1)
-NUM_TABLES = 2 + LEVELS * PER_LEVEL  # the first two are the top's
+SPATIAL = 2 + LEVELS * PER_LEVEL  # tables where no field is before; the first two are the top's
+NEAR_BEFORE = 3  # steps: the vector before falls this near to what is expected, or beyond
+NUM_TABLES = SPATIAL * (2 + 2 * NEAR_BEFORE)  # as often again for each place of the vector before
+SHARED = 8.0  # counts that all places of the vector before stand for, together, in one's table
 
 # (residuals or None, table_index) -> residuals, both int32 (n)
 Stage = Callable[[np.ndarray | None, np.ndarray], np.ndarray]
@@ -43,10 +47,13 @@ class Places(NamedTuple):
     near_columns: np.ndarray
 
 
-def code_field(field: np.ndarray | None, shape: tuple[int, int], code: Stage) -> np.ndarray:
+def code_field(
+    field: np.ndarray | None, shape: tuple[int, int], code: Stage, before: np.ndarray | None = None
+) -> np.ndarray:
     """Walk over a field (2,h,w) of integers within ±LIMIT, x before y; gives the field that `code` knows.
 
     `code` is called with the residuals where `field` is given and gives them back, else it reads them.
+    `before` (2,h,w) is the field of the frame before, None behind a key frame.
     """
     known = np.zeros((2, *shape), np.int32)
     for places in stages(*shape):
@@ -54,8 +61,11 @@ def code_field(field: np.ndarray | None, shape: tuple[int, int], code: Stage) ->
         for component in range(2):
             near = np.sort(known[component][places.near_rows, places.near_columns], axis=0)  # (4,n)
             expected = (near[1] + near[2] + 1) >> 1
-            spread = _spread(known, places)
-            index = table_index(places.level, component, spread, missed)
+            index = table_index(places.level, component, _spread(known, places), missed)
+            if before is not None:
+                there = before[component][places.rows, places.columns]
+                expected = expected if places.level else there
+                index = index + SPATIAL * _place_before(there - expected)
             wanted = None
             if field is not None:
                 wanted = (field[component][places.rows, places.columns] - expected).astype(np.int32)
@@ -107,8 +117,13 @@ class MotionCoder:
         """The tables of a weights file. Raises ValueError for others."""
         return cls(CdfTables.from_tensors(tensors, prefix))
 
-    def encode(self, encoder: SymbolEncoder, field: np.ndarray) -> list[np.ndarray]:
-        """Put a field (2,h,w) of integers within ±LIMIT into `encoder`; its residuals by stage, int32."""
+    def encode(
+        self, encoder: SymbolEncoder, field: np.ndarray, before: np.ndarray | None = None
+    ) -> list[np.ndarray]:
+        """Put a field (2,h,w) of integers within ±LIMIT into `encoder`; its residuals by stage, int32.
+
+        `before` as in `code_field`.
+        """
         symbols = []
 
         def put(wanted: np.ndarray | None, index: np.ndarray) -> np.ndarray:
@@ -117,10 +132,12 @@ class MotionCoder:
             symbols.append(wanted)
             return wanted
 
-        code_field(field, _size(field), put)
+        code_field(field, _size(field), put, before)
         return symbols
 
-    def decode(self, decoder: SymbolDecoder, shape: tuple[int, int]) -> tuple[np.ndarray, list[np.ndarray]]:
+    def decode(
+        self, decoder: SymbolDecoder, shape: tuple[int, int], before: np.ndarray | None = None
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
         """Read a field of `shape` (h,w): int32 (2,h,w), and its residuals. Raises CorruptStream."""
         symbols = []
 
@@ -128,14 +145,14 @@ class MotionCoder:
             symbols.append(decoder.get(index, self.tables))
             return symbols[-1]
 
-        field = code_field(None, shape, get)
+        field = code_field(None, shape, get, before)
         if np.abs(field).max(initial=0) > LIMIT:
             raise CorruptStream(
                 f"a packet claims a motion of {np.abs(field).max()} steps; {LIMIT} is the most"
             )
         return field, symbols
 
-    def bits(self, field: np.ndarray) -> float:
+    def bits(self, field: np.ndarray, before: np.ndarray | None = None) -> float:
         """What a field costs, about."""
         total = 0.0
 
@@ -145,12 +162,15 @@ class MotionCoder:
             total += float(self.tables.bits(wanted, index).sum())
             return wanted
 
-        code_field(field, _size(field), count)
+        code_field(field, _size(field), count, before)
         return total
 
 
-def count_tables(fields: list[np.ndarray]) -> CdfTables:
-    """Tables from fields (2,h,w): histograms with a little smoothing and of a wide distribution."""
+def count_tables(clips: Sequence[Sequence[np.ndarray]]) -> CdfTables:
+    """Tables from the fields (2,h,w) of clips: histograms with a little smoothing and of a wide distribution.
+
+    The first field of a clip is that of the frame behind its key frame.
+    """
     wide = 2 * LIMIT
     counts = np.zeros((NUM_TABLES, 2 * wide + 1))
 
@@ -159,8 +179,10 @@ def count_tables(fields: list[np.ndarray]) -> CdfTables:
         np.add.at(counts, (index, wanted + wide), 1)
         return wanted
 
-    for field in fields:
-        code_field(field, _size(field), count)
+    for fields in clips:
+        for number, field in enumerate(fields):
+            code_field(field, _size(field), count, fields[number - 1] if number else None)
+    counts = _with_shared(counts)
     place = np.abs(np.arange(-wide, wide + 1))
     flat = 0.5 ** (place / 12)
     pmfs = [_smoothed(row, flat / flat.sum()) for row in counts]
@@ -168,6 +190,19 @@ def count_tables(fields: list[np.ndarray]) -> CdfTables:
     kept = slice(wide - radius, wide + radius + 1)
     rows = [quantise(np.append(p[kept], max(1e-6, 1 - p[kept].sum()))) for p in pmfs]
     return CdfTables.from_counts(rows, [-radius] * len(rows))
+
+
+def _place_before(distance: np.ndarray) -> np.ndarray:
+    """1 to 7: where the vector before falls, from `distance` (n) to what is expected."""
+    return (np.clip(distance, -NEAR_BEFORE, NEAR_BEFORE) + NEAR_BEFORE + 1).astype(np.uint16)
+
+
+def _with_shared(counts: np.ndarray) -> np.ndarray:
+    """counts (NUM_TABLES,n) with SHARED of what was counted at all places of the vector before."""
+    parts = counts.reshape(-1, SPATIAL, counts.shape[1])
+    together = parts.sum(0)
+    together /= np.maximum(together.sum(1, keepdims=True), 1)
+    return (parts + SHARED * together).reshape(counts.shape)
 
 
 def _smoothed(counts: np.ndarray, flat: np.ndarray) -> np.ndarray:

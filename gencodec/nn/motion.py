@@ -25,7 +25,8 @@ HALFWAY = (-0.0105, 0.0465, -0.1525, 0.6165)  # left half of a symmetric filter:
 
 def compensate(picture: Tensor, flow: Tensor) -> Tensor:
     """What `flow` (B,2,H/16,W/16), pixels x and y, predicts from the frame before, (B,C,H,W)."""
-    fine = doubled(picture)
+    is_whole = bool((flow == flow.round()).all())
+    fine, scale = (picture, 1) if is_whole else (doubled(picture), 2)
     shifts = F.pad(flow, (1, 1, 1, 1), mode="replicate")
     height, width = flow.shape[-2:]
     window = _window(picture.device)
@@ -40,7 +41,7 @@ def compensate(picture: Tensor, flow: Tensor) -> Tensor:
                 for y in range(2)
             ]
             weights = window[near_y, near_x].repeat(height, width)
-            total = total + weights * warp(fine, _of_quadrants(parts), scale=2)
+            total = total + weights * warp(fine, _of_quadrants(parts), scale)
     return total
 
 
@@ -73,18 +74,19 @@ def _of_quadrants(parts: list[list[Tensor]]) -> Tensor:
 
 
 @torch.no_grad()
-def block_motion(before: Tensor, after: Tensor, price: Tensor) -> Tensor:
+def block_motion(before: Tensor, after: Tensor, price: Tensor, finest: float = STEPS[-1]) -> Tensor:
     """Flow (B,2,H/16,W/16), pixels x and y, that leads from `after` back to `before`.
 
     Pictures (B,3,H,W) in [0,1], sides multiples of 16. `price` (B,) is what a bit of motion costs, in mean
-    absolute error over a block: 0.0002 is little, 0.002 much.
+    absolute error over a block: 0.0002 is little, 0.002 much. `finest` is the smallest step:
+    1 or 0.5 pixels.
     """
     old, new = (picture.mean(1, keepdim=True) for picture in (before, after))
     price = price[:, None, None, None]
     offsets = COARSE * _offsets(REACH, old.device)  # (N,2)
     costs = _search(F.avg_pool2d(old, COARSE), F.avg_pool2d(new, COARSE))  # (B,N,h,w)
     flow = _smoothed(costs, offsets, price)
-    for step in STEPS:
+    for step in [step for step in STEPS if step >= finest]:
         flow = _refined(old, new, flow, step, price)
     return flow
 
@@ -108,6 +110,16 @@ def _block_error(difference: Tensor, cells: int) -> Tensor:
     kernel = line[:, None] * line / line.sum() ** 2
     padded = F.pad(difference.abs(), (cells // 2,) * 4, mode="replicate")
     return F.conv2d(padded, kernel[None, None], stride=cells)
+
+
+def block_errors(old: Tensor, new: Tensor, flow: Tensor) -> Tensor:
+    """Mean absolute error (B,h,w) of each block under its window, moved by flow (B,2,h,w) of whole blocks.
+
+    old and new (B,1,H,W).
+    """
+    whole = flow.repeat_interleave(BLOCK, 2).repeat_interleave(BLOCK, 3)
+    cells = F.avg_pool2d((warp(old, whole) - new).abs(), COARSE)
+    return _block_error(cells, BLOCK // COARSE)[:, 0]
 
 
 def _search(old: Tensor, new: Tensor) -> Tensor:
@@ -146,10 +158,10 @@ def _refined(old: Tensor, new: Tensor, flow: Tensor, step: float, price: Tensor)
     expected = _median_of_neighbours(flow)
     around = flow[:, None] + step * _offsets(1, flow.device)[:, :, None, None]  # (B,9,2,h,w)
     tried = torch.cat([around, expected[:, None]], 1)
-    whole = tried.flatten(0, 1).repeat_interleave(BLOCK, 2).repeat_interleave(BLOCK, 3)
-    moved = warp(old.repeat_interleave(tried.shape[1], 0), whole).unflatten(0, tried.shape[:2])
-    cells = F.avg_pool2d((moved - new[:, None]).abs().flatten(0, 1), COARSE)
-    errors = _block_error(cells, BLOCK // COARSE).reshape(*tried.shape[:2], *flow.shape[2:])
+    count = tried.shape[1]
+    errors = block_errors(
+        old.repeat_interleave(count, 0), new.repeat_interleave(count, 0), tried.flatten(0, 1)
+    ).unflatten(0, tried.shape[:2])
     costs = errors + price * _bits(tried.transpose(1, 2) - expected[:, :, None])
     best = costs.argmin(1)[:, None, None].expand(-1, 1, 2, -1, -1)
     return tried.gather(1, best)[:, 0]

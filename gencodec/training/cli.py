@@ -27,7 +27,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--data", required=True, type=Path, nargs="+", help="folders of clips and photographs")
     add("--out", type=Path, default=Path("runs/intra"), help="checkpoint and log; resumed if there")
-    add("--lpips", type=Path, help="LPIPS-VGG weights (.safetensors); without: the shipped LPIPS-Alex")
+    add("--lpips", type=Path, help="VGG16 with LPIPS heads (.safetensors): adds LPIPS-VGG and DISTS")
     add("--init", type=Path, help="weights (.safetensors) to begin from instead of from nothing")
     add_budget(parser)
     add("--batch", type=int, default=Recipe().batch, help="pictures a step")

@@ -5,7 +5,7 @@
       exact        as integers
     the synthesis, on the latents as the coder reconstructs them: the loss is the picture's
       repair       L1
-      perceptual   L1 + LPIPS + DISTS
+      perceptual   L1 + LPIPS on AlexNet and VGG16 + DISTS
       adversarial  the same, and a critic of small weight
 
 A step of the first part costs a thirtieth of one of the second, and neither disturbs what the other has
@@ -22,12 +22,13 @@ import torch
 from torch import Tensor
 
 from gencodec.methods.intra.model import NOT_FLOAT, IntraModel
+from gencodec.metrics.lpips import Lpips
 from gencodec.nn.exact import convert, equalise, exact_layers, project
 from gencodec.nn.exact_io import load_exact
 from gencodec.nn.quality import NUM_QUALITIES, log_spaced
 from gencodec.nn.state import load_float, thaw_tables
 from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
-from gencodec.training.patches import Patches, cut_patches, cut_window
+from gencodec.training.patches import SHIFTS, Patches, cut_patches, cut_window
 from gencodec.training.perceptual import Distances, PerceptualLoss
 from gencodec.training.qualities import draw_quality
 from gencodec.training.recipe import PRIOR, Recipe
@@ -44,6 +45,7 @@ class IntraTask:
         self.perceptual = PerceptualLoss(lpips_file).to(device).to(memory_format=torch.channels_last)
         if device.type == "cpu":
             self.perceptual.use_winograd()
+        self.alex = Lpips.load().to(device)
         self.critic = ProjectedCritic(self.perceptual.channels).to(device)
         fused = device.type == "cuda"
         groups = parameter_groups(self.model)
@@ -139,6 +141,9 @@ class IntraTask:
         with self._half_precision():
             decoded = self.model.transforms.to_picture(patches.y_hat, patches.quality).float()
         terms = {"l1": self.recipe.l1 * (decoded - patches.x).abs().mean()}
+        if phase != "repair":
+            whole = cut_window([decoded, patches.x], self.generator, SHIFTS // 2)
+            terms["alex"] = self.recipe.alex * self.alex.distance(*whole).mean()
         distances = self._distances(decoded, patches.x) if phase != "repair" else None
         if distances:
             terms |= self._perceptual_terms(distances, phase)

@@ -11,6 +11,7 @@ from torch import Tensor
 from gencodec.methods.intra.networks import STRIDE
 
 MARGIN = 16  # pixels of a patch that the perceptual distances leave out at each side, give or take a half
+SHIFTS = 16  # pixels of a patch that LPIPS-Alex leaves out, so that its strides fall everywhere
 
 
 class Patches(NamedTuple):
@@ -38,13 +39,13 @@ def cut_patches(
     )
 
 
-def cut_window(pictures: list[Tensor], generator: np.random.Generator) -> list[Tensor]:
-    """The same random window of all pictures (N,3,S,S), 32 pixels smaller and half that off the border.
+def cut_window(pictures: list[Tensor], generator: np.random.Generator, margin: int = MARGIN) -> list[Tensor]:
+    """The same random window of all pictures (N,3,S,S), two margins smaller and about one off the border.
 
     At the border of a patch the synthesis lacks the latents that it would see in a frame.
     """
-    side = pictures[0].shape[-1] - 2 * MARGIN
-    top, left = (int(n) for n in generator.integers(MARGIN // 2, 3 * MARGIN // 2 + 1, 2))
+    side = pictures[0].shape[-1] - 2 * margin
+    top, left = (int(n) for n in generator.integers(margin // 2, 3 * margin // 2 + 1, 2))
     return [_cut(x, top, left, side).contiguous(memory_format=torch.channels_last) for x in pictures]
 
 

@@ -19,7 +19,8 @@ class Recipe:
     lambda_min: float = 0.1  # rates weigh 1 / lambda, log-spaced over the quality
     lambda_max: float = 1.5
     l1: float = 0.5
-    lpips: float = 1.0
+    lpips: float = 0.5  # on VGG16
+    alex: float = 2.0  # LPIPS-Alex
     dists: float = 1.0
     adversarial: float = 0.05
     exact_from: float = 0.1

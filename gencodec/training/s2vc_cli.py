@@ -30,7 +30,7 @@ from gencodec.training.trainer import Task, Trainer
 from gencodec.weights import load_named
 
 R = TypeVar("R", PriorRecipe, RenderRecipe)
-INTRA = "intra-tiny-3"  # codes the key frames
+INTRA = "intra-tiny-4"  # codes the key frames
 
 
 def parse(args: list[str]) -> argparse.Namespace:
@@ -45,7 +45,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     add("--records", type=Path, help="folder of a record stage (prior, generator)")
     add("--prior", type=Path, help="checkpoint of a prior stage (export)")
     add("--generator", type=Path, help="checkpoint of a generator stage (export)")
-    add("--lpips", type=Path, help="VGG16 with LPIPS heads (generator); LPIPS-Alex without")
+    add("--lpips", type=Path, help="VGG16 with LPIPS heads: adds LPIPS-VGG and DISTS (generator)")
     add("--config", default="{}", help='JSON, fields of GeneratorConfig: {"semantics": "none"} (generator)')
     add("--recipe", default="{}", help="JSON, fields of the stage's recipe")
     add("--out", type=Path, help="checkpoint and log, records, or the weights file (runs/s2vc-STAGE)")

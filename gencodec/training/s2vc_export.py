@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from gencodec.entropy.tables import TOTAL, CdfTables, gaussian_tables, quantise
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.s2vc.generator import Generator, GeneratorConfig
 from gencodec.methods.s2vc.loop import NOT_FLOAT, LoopCoder
-from gencodec.methods.s2vc.model import CodingLoop
+from gencodec.methods.s2vc.model import CodingLoop, motion_unit
 from gencodec.methods.s2vc.rendering import PREFIX
 from gencodec.nn.exact import convert, exact_layers, project
 from gencodec.nn.exact_io import export_exact
@@ -27,7 +28,7 @@ from gencodec.nn.state import export_float
 from gencodec.training.export import Z_MAX, commit, last_log_line, smoothed_tables
 from gencodec.training.s2vc_cli import INTRA
 from gencodec.training.s2vc_prior import levels
-from gencodec.training.s2vc_record import RecordBank, stacked
+from gencodec.training.s2vc_record import Record, RecordBank, stacked
 from gencodec.training.s2vc_strength import choose_strength
 from gencodec.training.trainer import load_checkpoint
 from gencodec.weights import load_named
@@ -55,6 +56,11 @@ def export(prior_path: Path, generator_path: Path, records: Path, output: Path) 
         "training": json.dumps([last_log_line(p.parent / "log.jsonl") for p in (prior_path, generator_path)]),
     }
     save_file({k: v.contiguous() for k, v in tensors.items()}, output, metadata)
+
+
+def fields_of(records: Sequence[Record]) -> list[list[np.ndarray]]:
+    """The motion (2,h,w) of each record's frames, in the steps that a packet holds."""
+    return [list(r.motion.int().numpy() // motion_unit(int(r.quality))) for r in records]
 
 
 def load_loop(path: Path, *, exact: bool = True) -> CodingLoop:
@@ -88,8 +94,7 @@ def export_loop(loop: CodingLoop, bank: RecordBank) -> tuple[dict[str, Tensor], 
     tensors |= export_exact(prior, prior.tables(), "latents.prior.")
     tensors |= count_symbols(loop, bank).to_tensors("latents.y_tables")
     tensors |= count_hyper_latents(loop, bank).to_tensors("latents.z_tables")
-    fields = [field.numpy() for record in bank.records for field in record.motion.int()]
-    tensors |= count_tables(fields).to_tensors("motion_tables")
+    tensors |= count_tables(fields_of(bank.records)).to_tensors("motion_tables")
     tensors |= export_float(loop, skip=NOT_FLOAT)
     coder = LoopCoder(tensors, KeyFrameCoder(*load_named(INTRA), "cpu"))
     return tensors, coder.fingerprint()

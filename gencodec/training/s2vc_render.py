@@ -2,9 +2,9 @@
 
 denoise      pictures with normal noise on their cosine coefficients, where the codec's own noise is, less
              at higher quality; all but the decoder, which comes trained
-perceptual   recorded pictures, frame after frame: L1, LPIPS, DISTS, steadiness along the decoded motion,
-             and the distillation of the tokens from a frozen network
-adversarial  with a critic on the distances' features
+perceptual   recorded pictures, frame after frame: L1, LPIPS-Alex, steadiness along the decoded motion, and
+             the distillation of the tokens from a frozen network; LPIPS on VGG16 and DISTS on the last one
+adversarial  with a critic on the features of VGG16
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from gencodec.nn.motion import compensate
 from gencodec.nn.quality import log_spaced
 from gencodec.nn.state import load_float, thaw_tables
 from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
+from gencodec.training.patches import SHIFTS
 from gencodec.training.perceptual import Distances, PerceptualLoss
 from gencodec.training.s2vc_record import Record, RecordBank, coded_frame, stacked
 
@@ -40,8 +41,9 @@ class RenderRecipe:
     """What the losses weigh, when a phase begins (share of the budget), and how fast it learns."""
 
     l1: float = 0.25
-    lpips: float = 1.0
-    dists: float = 1.5
+    lpips: float = 0.5  # on VGG16
+    alex: float = 2.0  # LPIPS-Alex
+    dists: float = 1.0
     steady: float = 0.5
     semantic: float = 0.1
     adversarial: float = 0.08
@@ -80,7 +82,7 @@ class RenderTask:
         torch.manual_seed(seed)
         self.recipe, self.device, self.bank = recipe, device, bank
         self.generator = np.random.default_rng(seed)
-        self.model = Generator(config).to(device)
+        self.model = Generator(config).to(device).to(memory_format=torch.channels_last)
         self.perceptual = PerceptualLoss(vgg).to(device).eval().requires_grad_(False)
         self.teacher = Lpips.load().to(device).eval().requires_grad_(False)
         self.predictor = nn.Linear(config.tokens, TEACHER_CHANNELS).to(device)  # not shipped
@@ -99,7 +101,7 @@ class RenderTask:
         """Decoder and analysis from a weights file of `intra`."""
         prefix = "transforms.synthesis."
         own = {name.removeprefix(prefix): tensor for name, tensor in intra.items() if name.startswith(prefix)}
-        load_float(self.model.decoder, own, skip=())
+        load_float(self.model.decoder, with_first_blocks(own, self.model.config.repair_blocks), skip=())
         thaw_tables(self.model.decoder)
         with torch.no_grad():
             self.model.analysis.weight.copy_(intra["transforms.analysis.weight"])
@@ -180,12 +182,15 @@ class RenderTask:
                 memory = self._remembered(frame, memory)
                 continue
             rendered = self.model(frame, clip.clock[:, t, 0], memory)
-            terms, distances = self._frame_terms(rendered, clip.x[:, t], phase)
+            terms = self._frame_terms(rendered, clip.x[:, t])
             if before is not None:
                 terms["steady"] = self.recipe.steady * self._unsteadiness(rendered, before, clip, t)
             for name, value in terms.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value / self.recipe.frames
             memory, before = rendered.memory, rendered
+            if t == clip.x.shape[1] - 1:  # VGG16 is half of what a step costs
+                terms, distances = self._deep_terms(rendered, clip.x[:, t], phase)
+                sums |= terms
             if not self.recipe.cascade:
                 memory = Memory(memory.features.detach(), [level.detach() for level in memory.levels])
         return Terms(sums, distances)
@@ -203,16 +208,23 @@ class RenderTask:
         change = rendered.picture - compensate(before.picture, flow)
         return (change - (clip.x[:, t] - compensate(clip.x[:, t - 1], flow))).abs().mean()
 
-    def _frame_terms(self, rendered: Rendered, x: Tensor, phase: str) -> tuple[dict[str, Tensor], Distances]:
+    def _frame_terms(self, rendered: Rendered, x: Tensor) -> dict[str, Tensor]:
         r = self.recipe
         terms = {"l1": r.l1 * (rendered.picture - x).abs().mean()}
-        distances = self.perceptual(*self._window([rendered.picture, x]))
-        terms |= {"lpips": r.lpips * distances.lpips.mean(), "dists": r.dists * distances.dists.mean()}
+        whole = self._window([rendered.picture, x], x.shape[-1] - SHIFTS)
+        terms["alex"] = r.alex * self.teacher.distance(*whole).mean()
+        if self.model.config.unet and self.model.config.semantics in ("paired", "single") and r.semantic:
+            terms["semantic"] = r.semantic * self._distillation(rendered.tokens, x)
+        return terms
+
+    def _deep_terms(self, rendered: Rendered, x: Tensor, phase: str) -> tuple[dict[str, Tensor], Distances]:
+        """What VGG16 and the critic on its maps say of a window."""
+        r = self.recipe
+        distances = self.perceptual(*self._window([rendered.picture, x], r.window))
+        terms = {"lpips": r.lpips * distances.lpips.mean(), "dists": r.dists * distances.dists.mean()}
         if phase == "adversarial":
             value = generator_loss(self.critic, distances.decoded, distances.real)
             terms["adversarial"] = r.adversarial * value.mean()
-        if self.model.config.unet and self.model.config.semantics in ("paired", "single") and r.semantic:
-            terms["semantic"] = r.semantic * self._distillation(rendered.tokens, x)
         return terms, distances
 
     def _distillation(self, tokens: Tensor, x: Tensor) -> Tensor:
@@ -222,15 +234,13 @@ class RenderTask:
             target = F.layer_norm(features.flatten(2).transpose(1, 2), [TEACHER_CHANNELS])
         return (self.predictor(tokens) - target).abs().mean()
 
-    def _window(self, pictures: list[Tensor]) -> list[Tensor]:
-        """The same random part of all pictures, of `window` pixels a side, away from the border."""
-        side = pictures[0].shape[-1]
-        spare = (side - self.recipe.window) // 4
-        top, left = (int(n) for n in self.generator.integers(spare, side - self.recipe.window - spare + 1, 2))
+    def _window(self, pictures: list[Tensor], size: int) -> list[Tensor]:
+        """The same random part of all pictures, of `size` pixels a side, away from the border."""
+        spare = (pictures[0].shape[-1] - size) // 4
+        last = pictures[0].shape[-1] - size - spare
+        top, left = (int(n) for n in self.generator.integers(spare, last + 1, 2))
         return [
-            x[..., top : top + self.recipe.window, left : left + self.recipe.window].contiguous(
-                memory_format=torch.channels_last
-            )
+            x[..., top : top + size, left : left + size].contiguous(memory_format=torch.channels_last)
             for x in pictures
         ]
 
@@ -254,3 +264,17 @@ class RenderTask:
             {"params": decoder, "scale": self.recipe.decoder_scale},
             {"params": strength, "scale": 10.0 * self.recipe.decoder_scale},
         ]
+
+
+def with_first_blocks(tensors: Mapping[str, Tensor], wanted: tuple[int, int]) -> dict[str, Tensor]:
+    """Tensors of `intra`'s synthesis with only the first `wanted` residual blocks at 1/4 and 1/2."""
+    kept = dict(tensors)
+    for stage, has, wants in zip(("at4", "at2"), IntraConfig().repair_blocks, wanted, strict=True):
+        for name in [name for name in kept if name.startswith(f"{stage}.")]:
+            _, number, rest = name.split(".", 2)
+            tensor = kept.pop(name)
+            if int(number) <= wants:  # 0 is the grain
+                kept[name] = tensor
+            elif int(number) > has:
+                kept[f"{stage}.{wants + 1}.{rest}"] = tensor
+    return kept

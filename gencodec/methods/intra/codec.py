@@ -79,7 +79,7 @@ class Intra(Codec):
     codec_id: ClassVar[int] = 1
     version: ClassVar[int] = 3
     qualities: ClassVar[range] = range(64)
-    weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {"tiny": (("intra-tiny-3",),)}
+    weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {"tiny": (("intra-tiny-4",),)}
     paper: ClassVar[str] = "Mean-scale hyperprior, Minnen et al. 2018, https://arxiv.org/abs/1809.02736"
 
     def __init__(self, coder: KeyFrameCoder, preset: str, weights_id: int) -> None:

@@ -33,6 +33,7 @@ class Config:
     y_channels: int = 192
     z_channels: int = 32
     synthesis_widths: tuple[int, int, int, int] = (112, 88, 56, 24)  # at 1/16, 1/8, 1/4, 1/2
+    repair_blocks: tuple[int, int] = (6, 3)  # at 1/4, 1/2
     prior_width: int = 64
     context_width: int = 96
 
@@ -54,13 +55,14 @@ class Synthesis(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         c16, c8, c4, c2 = config.synthesis_widths
+        n4, n2 = config.repair_blocks
         self.first = conv3x3(config.y_channels, c16)
         self.quality = QualityTable(c16)
         self.see4, self.see2 = conv3x3(48, c4), conv3x3(12, c2)  # the linear path's picture
         self.at16 = nn.Sequential(ResidualBlock(c16), ResidualBlock(c16), Upsample(c16, c8))
         self.at8 = nn.Sequential(ResidualBlock(c8), ResidualBlock(c8), Upsample(c8, c4))
-        self.at4 = nn.Sequential(Grain(c4), *(ResidualBlock(c4) for _ in range(6)), Upsample(c4, c2))
-        self.at2 = nn.Sequential(Grain(c2), *(ResidualBlock(c2) for _ in range(3)), conv3x3(c2, 12))
+        self.at4 = nn.Sequential(Grain(c4), *(ResidualBlock(c4) for _ in range(n4)), Upsample(c4, c2))
+        self.at2 = nn.Sequential(Grain(c2), *(ResidualBlock(c2) for _ in range(n2)), conv3x3(c2, 12))
         self.log2_strength = QualityTable(12)  # of the repair; the better the latents, the less is left to do
         self.linear = nn.ConvTranspose2d(config.y_channels, 3, STRIDE, stride=STRIDE, bias=False)
 

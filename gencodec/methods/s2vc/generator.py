@@ -41,6 +41,7 @@ class GeneratorConfig:
     semantics: Semantics = "paired"
     temporal: bool = True  # TCG
     unet: bool = True  # False: a plain decoder
+    repair_blocks: tuple[int, int] = (3, 1)  # of the decoder, at 1/4 and 1/2; `intra` has more
 
 
 class Memory(NamedTuple):
@@ -64,7 +65,7 @@ class Generator(nn.Module):
     def __init__(self, config: GeneratorConfig | None = None) -> None:
         super().__init__()
         self.config = c = config or GeneratorConfig()
-        intra = IntraConfig()
+        intra = IntraConfig(repair_blocks=c.repair_blocks)
         self.analysis = nn.Conv2d(3, intra.y_channels, SIZE, stride=SIZE, bias=False)
         self.decoder = Synthesis(intra)
         del self.decoder.linear  # the coding loop has made the picture

@@ -29,6 +29,7 @@ from gencodec.methods.s2vc.model import (
     CodingLoop,
     key_quality,
     level_of,
+    motion_unit,
     quantised,
 )
 from gencodec.nn.exact_io import load_exact
@@ -39,11 +40,16 @@ NOT_FLOAT = ("latents.prior.", "latents.z_index.", "temporal.")  # integers, or 
 
 
 class LoopState(NamedTuple):
-    """What the next frame is coded against: coded picture, temporal prior's state, frames since INTRA."""
+    """What the next frame is coded against.
+
+    Coded picture, temporal prior's state, frames since INTRA, and the last frame's motion in half pixels,
+    int32 (2,h,w), or None behind INTRA.
+    """
 
     picture: Tensor
     memory: Tensor
     age: int
+    motion: np.ndarray | None = None
 
 
 class Coded(NamedTuple):
@@ -100,7 +106,8 @@ class LoopCoder:
         x = pad_to_multiple(frame.to(self.device)[None].float() / 255, STRIDE)
         motion = self.loop.motion_of(x, state.picture, self._scalar(quality)).clamp(-LIMIT, LIMIT)
         field = motion[0].to(torch.int32).cpu().numpy()
-        symbols = self.motion.encode(encoder, field)
+        unit = motion_unit(quality)
+        symbols = self.motion.encode(encoder, field // unit, _in_units(state.motion, unit))
         prediction = self.loop.predict(state.picture, motion)
         moved = self.loop.moved(state.memory, motion)
         y = self.loop.to_latents(x, prediction, self._scalar(level))
@@ -113,8 +120,9 @@ class LoopCoder:
         """Read a PREDICTED packet. Raises CorruptStream."""
         decoder, level = SymbolDecoder(payload), level_of(quality, state.age + 1)
         height, width = state.memory.shape[-2:]
-        field, symbols = self.motion.decode(decoder, (height, width))
-        motion = torch.from_numpy(field).to(self.device).float()[None]
+        unit = motion_unit(quality)
+        field, symbols = self.motion.decode(decoder, (height, width), _in_units(state.motion, unit))
+        motion = torch.from_numpy(unit * field).to(self.device).float()[None]
         moved = self.loop.moved(state.memory, motion)
         coded = self.latents.decode(decoder, (height, width), level, self.device, moved)
         decoder.finish()
@@ -146,9 +154,15 @@ class LoopCoder:
     ) -> Coded:
         level = self._scalar(level_of(quality, state.age + 1))
         picture, scaled = self.loop.to_picture(coded.y_hat, prediction, level)
-        after = LoopState(picture, self.loop.temporal.update(moved, coded.y_hat), state.age + 1)
+        memory = self.loop.temporal.update(moved, coded.y_hat)
+        after = LoopState(picture, memory, state.age + 1, motion[0].to(torch.int32).cpu().numpy())
         frame = CodedFrame(picture, scaled, motion / STEPS_PER_PIXEL)
         return Coded(after, frame, quality, [*symbols, *coded.symbols])
 
     def _scalar(self, value: int) -> Tensor:
         return torch.tensor([value], device=self.device)
+
+
+def _in_units(motion: np.ndarray | None, unit: int) -> np.ndarray | None:
+    """A field of half pixels in steps of `unit`, rounded down."""
+    return None if motion is None else motion // unit

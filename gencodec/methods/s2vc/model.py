@@ -23,17 +23,19 @@ from gencodec.entropy.model import LatentModel
 from gencodec.entropy.temporal import TemporalState, moved_along
 from gencodec.methods.intra.cosine import SIZE, dct_basis, log2_weights
 from gencodec.methods.intra.networks import Config as IntraConfig
+from gencodec.methods.s2vc.merging import merged
 from gencodec.nn.motion import BLOCK, block_motion, compensate
 from gencodec.nn.quality import NUM_QUALITIES, log_spaced
 
 STEPS_PER_PIXEL = 2  # of motion
+WHOLE = 36  # below this quality motion is in whole pixels: nothing is blurred between them
 CYCLE = 4  # frames from anchor to anchor
-LOG2_GAINS = (-3.6, 0.2)  # of an anchor at quality 0 and 63, before LOW and the weights of `cosine`
+LOG2_GAINS = (-3.6, 0.45)  # of an anchor at quality 0 and 63, before LOW and the weights of `cosine`
 LOW, LOWER = 10, 0.15  # below quality 10 steps grow by so many octaves more for each
 COARSER = 2.0  # octaves, of the frames between anchors
 BETWEEN = 28  # levels of frames between anchors; those of anchors follow
 KEY_QUALITY = 18  # of a key frame, at quality 0 but for LOW
-MOTION_PRICE = (0.016, 0.0004)  # of the motion search at quality 0 and 63
+MOTION_PRICE = (0.002, 0.0001)  # of the motion search at quality 0 and 63
 DEAD_ZONE = 0.6  # of the residual's quantisation
 
 
@@ -74,6 +76,11 @@ def level_of(quality: int, age: int) -> int:
     if age % CYCLE:
         return quality * (BETWEEN - 1) // last
     return BETWEEN + quality * (last - BETWEEN) // last
+
+
+def motion_unit(quality: int) -> int:
+    """Half pixels that a step of motion in the stream stands for, in a packet of `quality`."""
+    return 2 if quality < WHOLE else 1
 
 
 def log2_gains() -> Tensor:
@@ -117,9 +124,18 @@ class CodingLoop(nn.Module):
     gains: Tensor
 
     def motion_of(self, x: Tensor, picture: Tensor, quality: Tensor) -> Tensor:
-        """What the encoder finds for x (B,3,H,W): integers (B,2,H/16,W/16), x and y in half pixels."""
+        """What the encoder finds for x (B,3,H,W): integers (B,2,H/16,W/16), x and y in half pixels.
+
+        They are multiples of `motion_unit`.
+        """
+        if len(x) > 1:
+            batch = zip(x.split(1), picture.split(1), quality.split(1), strict=True)
+            return torch.cat([self.motion_of(*one) for one in batch])
+        unit = motion_unit(int(quality))
+        steps = STEPS_PER_PIXEL // unit
         price = log_spaced(quality, *MOTION_PRICE) * torch.exp2(LOWER * (LOW - quality).clamp_min(0))
-        return (STEPS_PER_PIXEL * block_motion(picture, x, price)).round()
+        flow = block_motion(picture, x, price, finest=1 / steps)
+        return unit * merged(picture, x, (steps * flow).round(), price, steps)
 
     def predict(self, picture: Tensor, motion: Tensor) -> Tensor:
         """The frame that `motion`, in half pixels, makes of the picture before, (B,3,H,W)."""

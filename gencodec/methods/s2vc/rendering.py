@@ -30,7 +30,8 @@ class Renderer:
         model = Generator(parse_config(config))
         own = {name.removeprefix(PREFIX): t for name, t in tensors.items() if name.startswith(PREFIX)}
         load_float(model, own, skip=())
-        self.generator = model.eval().requires_grad_(False).to(device)
+        model = model.eval().requires_grad_(False)
+        self.generator = model.to(device).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def render(self, coded: Coded, memory: Memory | None, video: VideoInfo) -> tuple[Tensor, Memory]:
@@ -67,9 +68,8 @@ class Rendition:
 def parse_config(text: str) -> GeneratorConfig:
     """A configuration from JSON. Raises ValueError for an unknown field."""
     fields: dict[str, Any] = json.loads(text)
-    if "widths" in fields:
-        fields["widths"] = tuple(fields["widths"])
     try:
-        return GeneratorConfig(**fields)
-    except TypeError as error:
+        sizes = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return GeneratorConfig(**(fields | sizes))
+    except (AttributeError, TypeError) as error:
         raise ValueError(f"the weights describe a generator of another layout: {error}") from error
