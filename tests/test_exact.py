@@ -16,7 +16,7 @@ from gencodec.nn.exact import ACT_MAX, ACT_STEP, ExactConv2d, ExactPixelShuffle,
 from gencodec.nn.exact_io import export_exact, load_exact
 from gencodec.nn.exact_ref import exact_conv2d_ref
 
-WAYS = ["double", "unfold", "conv"]
+WAYS = ["double", "single", "conv"]
 
 
 def random_layer(rng, **options):
@@ -215,7 +215,7 @@ def test_float64_holds_sums_that_float32_would_round():
     layer.exact, layer.head = True, True
     x = torch.from_numpy(random_input(np.random.default_rng(0), 900, 4)).abs().float() * ACT_STEP
     results = []
-    for layer.way in ("double", "unfold"):
+    for layer.way in ("double", "single"):
         results.append(layer.eval()(x))
     assert layer.largest_sum().max() > exact.MAX_SUM
     wide = torch.nn.functional.conv2d(x.double(), layer.weight.double(), padding=2)

@@ -13,9 +13,9 @@ from gencodec.entropy.motion import (
     MotionCoder,
     code_field,
     count_tables,
-    stages,
     table_index,
 )
+from gencodec.entropy.motion_order import stages
 
 SIZES = [(1, 1), (1, 9), (7, 1), (2, 3), (8, 8), (9, 17), (16, 28)]
 

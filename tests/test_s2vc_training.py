@@ -44,7 +44,7 @@ from gencodec.weights import load_file, load_named
 CPU = torch.device("cpu")
 FRAMES = 6
 SMALL = GeneratorConfig(features=12, content=16, widths=(8, 12, 16), tokens=8)
-RENDER = RenderRecipe(batch=2, crop=64, window=64, frames=2, burn=1, adversarial_from=0.8)
+RENDER = RenderRecipe(batch=2, crop=64, window=64, frames=2, burn=1, adversarial_from=0.8, deep=1.0)
 PRIOR = PriorRecipe(batch=2, window=3)
 DRAWS = torch.tensor([[0, 0, 0, 0], [1, 0, 0, 0]])  # both records, from their first frame on
 PHASES = {"denoise": 0.0, "perceptual": 0.2, "adversarial": 0.9}
@@ -251,6 +251,19 @@ def test_a_prior_run_resumes(records: Path, progress: float) -> None:
     resumes(lambda: prior_task(records), progress)
 
 
+@pytest.mark.parametrize("exact_from", [0.3, 2.0])
+def test_a_prior_begins_from_another_run(records: Path, exact_from: float) -> None:
+    first = prior_task(records)
+    first.step(DRAWS, 0.5)
+    task = prior_task(records, replace(PRIOR, exact_from=exact_from))
+    task.begin_from({"ema": first.model.state_dict(), "task": first.state()})
+    clip = stacked(task.bank.cut(DRAWS, CPU))
+    assert task.exact is (exact_from < 1)
+    theirs, mine = (t.rates(clip, 0, 3)[0].detach() for t in (first, task))
+    assert torch.allclose(mine, theirs, rtol=0 if task.exact else 0.02)
+    assert all(layer.exact is task.exact for layer in exact_layers(task.model))
+
+
 # ---- generator ---------------------------------------------------------------------------------------------
 
 
@@ -292,6 +305,13 @@ def test_phases_come_in_order(records: Path) -> None:
         assert task.step(DRAWS, progress).keys() - {"loss"} == terms
 
 
+def test_vgg_and_the_critic_see_a_share_of_the_steps(records: Path) -> None:
+    task = render_task(records, recipe=replace(RENDER, deep=0.5))
+    seen = ["critic" in task.step(DRAWS, 0.9) for _ in range(8)]
+    assert 0 < sum(seen) < 8
+    assert "dists" not in render_task(records, recipe=replace(RENDER, deep=0.0)).step(DRAWS, 0.9)
+
+
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_phase_lowers_its_loss(records: Path, phase: str) -> None:
     task = render_task(records)
@@ -319,6 +339,20 @@ def test_the_decoder_is_frozen_while_denoising(records: Path) -> None:
 )
 def test_tokens_without_a_teacher(records: Path, config: GeneratorConfig, recipe: RenderRecipe) -> None:
     assert "semantic" not in render_task(records, config, recipe).step(DRAWS, 0.2)
+
+
+def test_a_generator_begins_from_another_run(records: Path) -> None:
+    first = render_task(records)
+    first.step(DRAWS, 0.9)
+    average = {name: value.clone() for name, value in first.model.state_dict().items()}
+    task = render_task(records, replace(SMALL, semantics="none"))
+    task.begin_from({"ema": average, "task": first.state()})
+    for name, value in task.model.state_dict().items():
+        assert torch.equal(value, average[name]), name
+    assert task.model.state_dict().keys() < average.keys(), "the semantic head is left out"
+    for name, value in task.critic.state_dict().items():
+        assert torch.equal(value, first.critic.state_dict()[name])
+    task.step(DRAWS, 0.9)
 
 
 @pytest.mark.parametrize("phase", PHASES)

@@ -43,7 +43,7 @@ def test_the_state_stays_on_its_grid_and_within_its_range(scale: float) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("way", ["unfold", "double"])
+@pytest.mark.parametrize("way", ["single", "double"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_equal_bits_over_threads_ways_layouts_and_batches(
     threads: int, way: Way, layout: torch.memory_format

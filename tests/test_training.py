@@ -413,7 +413,7 @@ def test_shares_set_the_lengths_of_the_phases() -> None:
 BARE = """
 import importlib.abc, pathlib, sys, types
 BLOCKED = set(
-    "av diffusers compressai lpips constriction torchvision einops typer rich pytorch_fid PIL scipy".split()
+    "av diffusers compressai lpips constriction torchvision typer rich pytorch_fid PIL scipy".split()
 )
 
 class Blocker(importlib.abc.MetaPathFinder):
@@ -434,6 +434,7 @@ cv2.cvtColor = lambda picture, code: picture[..., ::-1]
 sys.modules["cv2"] = cv2
 from gencodec import training
 training.run("intra", sys.argv[2:])
+from gencodec.training import s2vc_cli
 sys.path.insert(0, sys.argv[1])
 import exact_cuda
 assert dict(exact_cuda.networks(1))
@@ -441,7 +442,7 @@ assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
 """
 
 
-def test_training_needs_torch_numpy_safetensors_and_opencv_only(tmp_path: Path) -> None:
+def test_training_needs_torch_numpy_einops_safetensors_and_opencv_only(tmp_path: Path) -> None:
     """A lent GPU machine has no more than that."""
     benchmarks = Path(__file__).parents[1] / "benchmarks"
     pixels = make_clip(1, 80, 72)[0].permute(1, 2, 0).contiguous().numpy().tobytes()

@@ -1,32 +1,26 @@
 """Motion fields: integer vectors of blocks, coded from coarse to fine under counted tables.
 
-    every 8th block ─► centres of the squares ─► middles of their sides ─► the same at 4, 2 and 1 blocks
-
-Each vector is predicted by the middle of four neighbours that are known, nearer ones at each level, and the
-first ones by what the frame before had there. How far the neighbours lie apart chooses the table, with where
-the vector of the frame before would fall; the y component also looks at what x missed by. All of it is
-integers. A field takes 14 stages.
+Each vector is predicted by the middle of four neighbours that are known (`motion_order`), nearer ones at each
+level, and the first ones by what the frame before had there. How far the neighbours lie apart chooses the
+table, with where the vector of the frame before would fall; the y component also looks at what x missed by.
+All of it is integers. A field takes 14 stages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
 
 from gencodec.codec import CorruptStream
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
+from gencodec.entropy.motion_order import LEVELS, Places, stages
 from gencodec.entropy.tables import CdfTables, quantise
 
-TOP = 8  # blocks between the vectors that are coded first
 LIMIT = 255  # of a component, in steps
 SPREADS = np.array([1, 2, 3, 5, 9, 17])  # where a wider table begins
 MISSES = np.array([1, 3])  # of x, for y's table
-DIAGONAL = ((-1, -1), (-1, 1), (1, -1), (1, 1))
-DIRECT = ((0, -1), (0, 1), (-1, 0), (1, 0))
-LEVELS = 3  # 4 blocks apart, 2, 1
 PER_LEVEL = (len(SPREADS) + 1) * (1 + len(MISSES) + 1)
 SPATIAL = 2 + LEVELS * PER_LEVEL  # tables where no field is before; the first two are the top's
 NEAR_BEFORE = 3  # steps: the vector before falls this near to what is expected, or beyond
@@ -35,16 +29,6 @@ SHARED = 8.0  # counts that all places of the vector before stand for, together,
 
 # (residuals or None, table_index) -> residuals, both int32 (n)
 Stage = Callable[[np.ndarray | None, np.ndarray], np.ndarray]
-
-
-class Places(NamedTuple):
-    """Blocks that are coded together, and four known neighbours of each: indices into rows and columns."""
-
-    level: int
-    rows: np.ndarray  # (n)
-    columns: np.ndarray
-    near_rows: np.ndarray  # (4,n)
-    near_columns: np.ndarray
 
 
 def code_field(
@@ -72,24 +56,6 @@ def code_field(
             missed = code(wanted, index)
             known[component][places.rows, places.columns] = expected + missed
     return known
-
-
-def stages(height: int, width: int) -> Iterator[Places]:
-    """The blocks of a field in coding order."""
-    rows, columns = _grid(height, width, 0, 0, TOP, TOP)
-    nothing = np.zeros((4, len(rows)), np.int64)
-    yield Places(0, rows, columns, nothing + rows, nothing + columns)  # still zero: predicted by zero
-    for level, step in enumerate((4, 2, 1), 1):
-        rows, columns = _grid(height, width, step, step, 2 * step, 2 * step)
-        yield _with_neighbours(
-            level, rows, columns, step, ((-1, -1), (-1, 1), (1, -1), (1, 1)), height, width
-        )
-        parts = [
-            _grid(height, width, 0, step, 2 * step, 2 * step),
-            _grid(height, width, step, 0, 2 * step, 2 * step),
-        ]
-        rows, columns = (np.concatenate(axis) for axis in zip(*parts, strict=True))
-        yield _with_neighbours(level, rows, columns, step, DIRECT, height, width)
 
 
 def table_index(level: int, component: int, spread: np.ndarray, missed: np.ndarray) -> np.ndarray:
@@ -221,40 +187,3 @@ def _spread(known: np.ndarray, places: Places) -> np.ndarray:
     """How far the neighbours lie apart, x and y together, (n)."""
     near = known[:, places.near_rows, places.near_columns]  # (2,4,n)
     return (near.max(1) - near.min(1)).sum(0)
-
-
-def _grid(
-    height: int, width: int, top: int, left: int, down: int, across: int
-) -> tuple[np.ndarray, np.ndarray]:
-    rows, columns = np.meshgrid(np.arange(top, height, down), np.arange(left, width, across), indexing="ij")
-    return rows.ravel(), columns.ravel()
-
-
-def _with_neighbours(
-    level: int,
-    rows: np.ndarray,
-    columns: np.ndarray,
-    step: int,
-    around: tuple[tuple[int, int], ...],
-    height: int,
-    width: int,
-) -> Places:
-    """Neighbours `step` away; in place of one outside the one across, or else the first that is inside."""
-    near = []
-    for down, right in around:
-        r = _inside(rows + step * down, rows - step * down, height)
-        c = _inside(columns + step * right, columns - step * right, width)
-        near.append((r, c, (r >= 0) & (c >= 0)))
-    first_r, first_c = np.zeros_like(rows), np.zeros_like(columns)
-    for r, c, there in reversed(near):
-        first_r, first_c = np.where(there, r, first_r), np.where(there, c, first_c)
-    near_rows = np.stack([np.where(there, r, first_r) for r, _, there in near])
-    near_columns = np.stack([np.where(there, c, first_c) for _, c, there in near])
-    return Places(level, rows, columns, near_rows, near_columns)
-
-
-def _inside(wanted: np.ndarray, across: np.ndarray, size: int) -> np.ndarray:
-    """`wanted` where it lies in 0..size-1, else `across`, else -1."""
-    good = (wanted >= 0) & (wanted < size)
-    spare = (across >= 0) & (across < size)
-    return np.where(good, wanted, np.where(spare, across, -1))

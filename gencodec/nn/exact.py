@@ -30,7 +30,7 @@ MAX_SUM = 2**24  # float32 holds every integer up to here
 MARGIN = 1.5  # room that `equalise` leaves for activations larger than any of its sample
 SLOPE = 2.0**-3  # of the leaky ReLU; a power of two keeps the product grid
 
-Way = Literal["double", "unfold", "conv"]
+Way = Literal["double", "single", "conv"]
 
 
 class _RoundClamp(torch.autograd.Function):
@@ -71,30 +71,37 @@ def safe_way(device: torch.device) -> Way:
     float64 is.
     """
     x86 = device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64")
-    return "unfold" if x86 and torch.get_float32_matmul_precision() == "highest" else "double"
+    return "single" if x86 and torch.get_float32_matmul_precision() == "highest" else "double"
 
 
-def plain_conv2d(x: Tensor, weight: Tensor, stride: int, padding: int, way: Way = "double") -> Tensor:
-    """Convolve by plain sums of products, x (B,C,H,W) with weight (O,C,k,k), in one of three ways.
+def plain_conv2d(x: Tensor, taps: Tensor, stride: int, padding: int) -> Tensor:
+    """Convolve by plain sums of products: x (B,C,H,W), taps (k,k,O,C) in float32 or float64 -> float32.
 
-    "double": im2col and a float64 matrix product. Nothing that a process can switch on touches float64: no
-    TF32, bf16, autocast, Winograd or NNPACK. "unfold": the same in float32, five times faster; see
-    `safe_way`. "conv" (training): torch's convolution, which may pick another algorithm and is exact only
-    where proven.
+    A matrix product for each tap of the kernel, on a view of the padded picture. So every term is a product
+    and every sum a sum, which torch's convolution does not promise (Winograd), and nothing is copied k x k
+    times, as for im2col.
     """
-    if way == "conv":
-        with torch.autocast(x.device.type, enabled=False):
-            return F.conv2d(x.float(), weight.float(), stride=stride, padding=padding)
-    dtype = torch.float64 if way == "double" else torch.float32
-    out_channels, _, k, _ = weight.shape
+    batch, k = len(x), len(taps)
     height, width = ((n + 2 * padding - k) // stride + 1 for n in x.shape[-2:])
-    x = x.to(dtype)
-    columns = (
-        x.flatten(2) if k == stride == 1 and padding == 0 else F.unfold(x, k, padding=padding, stride=stride)
-    )
+    below = padding + (stride == 1 < k)  # a row more: views of whole lines end beyond the last one
+    padded = F.pad(x.to(taps.dtype), (padding, padding, padding, below)) if k > 1 else x.to(taps.dtype)
+    line = padded.shape[-1] if stride == 1 else width
+    total = torch.zeros(batch, taps.shape[2], height * line, dtype=taps.dtype, device=x.device)
     with torch.autocast(x.device.type, enabled=False):
-        out = weight.to(dtype).reshape(out_channels, -1) @ columns  # (B,O,H*W)
-    return out.reshape(x.shape[0], out_channels, height, width).float()
+        for i in range(k):
+            for j in range(k):
+                seen = _seen(padded, i, j, stride, (height, line))
+                total = torch.baddbmm(total, taps[i, j].expand(batch, -1, -1), seen)
+    return total.reshape(batch, -1, height, line)[..., :width].float()
+
+
+def _seen(padded: Tensor, row: int, column: int, stride: int, size: tuple[int, int]) -> Tensor:
+    """What the tap at (row, column) sees of a padded picture for an output of `size`: (B,C,places)."""
+    height, line = size
+    if stride > 1:
+        return padded[..., row::stride, column::stride][..., :height, :line].flatten(2)
+    start = row * line + column
+    return padded.flatten(2)[..., start : start + height * line]
 
 
 class ExactConv2d(nn.Module):
@@ -127,6 +134,7 @@ class ExactConv2d(nn.Module):
         self.way: Way | None = None  # None: `safe_way` of the input's device
         self.bias_add_max = 0.0  # largest |bias_add| that the bound allows for
         self.saturation = 0.0  # share of outputs clamped in the last training pass
+        self._kept: tuple[tuple[object, ...], Tensor] | None = None
 
     def forward(self, x: Tensor, bias_add: Tensor | None = None) -> Tensor:
         """Apply the layer; see the class."""
@@ -138,10 +146,29 @@ class ExactConv2d(nn.Module):
                 out = F.conv2d(x.float(), self.weight, stride=self.stride, padding=self.padding) + bias
             return F.leaky_relu(out, SLOPE) if self.activation else out
         product_step = self.product_step()[:, None, None]
-        way: Way = "conv" if self.training else self.way or safe_way(x.device)
-        total = plain_conv2d(x, self.grid_weight(), self.stride, self.padding, way)
+        total = self._sums(x, "conv" if self.training else self.way or safe_way(x.device))
         total = total + round_clamp(bias / product_step, 1.0) * product_step
         return self._finish(total)
+
+    def _sums(self, x: Tensor, way: Way) -> Tensor:
+        """The bare convolution, in one of three ways.
+
+        "double": products in float64. Nothing that a process can switch on touches float64: no TF32, bf16,
+        autocast, Winograd or NNPACK. "single": the same in float32, five times faster; see `safe_way`. "conv"
+        (training): torch's convolution, which may pick another algorithm and is exact only where proven.
+        """
+        if way != "conv":
+            taps = self._taps(torch.float64 if way == "double" else torch.float32)
+            return plain_conv2d(x, taps, self.stride, self.padding)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.conv2d(x.float(), self.grid_weight(), stride=self.stride, padding=self.padding)
+
+    def _taps(self, dtype: torch.dtype) -> Tensor:
+        """Weights on their grid, a matrix (O,C) for each tap, (k,k,O,C); kept until weights change."""
+        state = (self.weight.data_ptr(), self.weight._version, self.exponent._version, dtype)
+        if self._kept is None or self._kept[0] != state:
+            self._kept = (state, self.grid_weight().detach().to(dtype).permute(2, 3, 0, 1).contiguous())
+        return self._kept[1]
 
     def _finish(self, total: Tensor) -> Tensor:
         if self.head:

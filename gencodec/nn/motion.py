@@ -24,10 +24,13 @@ HALFWAY = (-0.0105, 0.0465, -0.1525, 0.6165)  # left half of a symmetric filter:
 
 
 def compensate(picture: Tensor, flow: Tensor) -> Tensor:
-    """What `flow` (B,2,H/16,W/16), pixels x and y, predicts from the frame before, (B,C,H,W)."""
+    """What `flow` (B,2,H/16,W/16) predicts from the frame before, (B,C,H,W).
+
+    Flow is in pixels, x and y, multiples of a half.
+    """
     is_whole = bool((flow == flow.round()).all())
     fine, scale = (picture, 1) if is_whole else (doubled(picture), 2)
-    shifts = F.pad(flow, (1, 1, 1, 1), mode="replicate")
+    shifts = F.pad((scale * flow).round().long(), (1, 1, 1, 1), mode="replicate")
     height, width = flow.shape[-2:]
     window = _window(picture.device)
     total = torch.zeros_like(picture)
@@ -41,21 +44,39 @@ def compensate(picture: Tensor, flow: Tensor) -> Tensor:
                 for y in range(2)
             ]
             weights = window[near_y, near_x].repeat(height, width)
-            total = total + weights * warp(fine, _of_quadrants(parts), scale)
+            total = total.addcmul(weights, looked_up(fine, _of_quadrants(parts), scale))
     return total
+
+
+def looked_up(x: Tensor, shift: Tensor, scale: int) -> Tensor:
+    """x (B,C,scale H,scale W) at each pixel's place plus shift (B,2,H,W), integers x and y; edges repeated.
+
+    What `warp` gives for such shifts, without its rounding and in a third of its time.
+    """
+    height, width = shift.shape[-2:]
+    rows = scale * torch.arange(height, device=x.device)[:, None] + shift[:, 1]
+    columns = scale * torch.arange(width, device=x.device) + shift[:, 0]
+    index = rows.clamp_(0, scale * height - 1).mul_(scale * width).add_(columns.clamp_(0, scale * width - 1))
+    every = index.flatten(1)[:, None].expand(-1, x.shape[1], -1)
+    return x.flatten(2).gather(2, every).reshape(*x.shape[:2], height, width)
 
 
 def doubled(picture: Tensor) -> Tensor:
     """The picture (B,C,H,W) at twice the size, (B,C,2H,2W): even places hold its own pixels."""
-    half = torch.tensor(HALFWAY, device=picture.device, dtype=picture.dtype)
-    kernel = torch.cat([half, half.flip(0)])
-    channels = picture.shape[1]
-    padded = F.pad(picture, (3, 4, 0, 0), mode="replicate")
-    across = F.conv2d(padded, kernel.reshape(1, 1, 1, 8).expand(channels, 1, 1, 8), groups=channels)
-    wide = torch.stack([picture, across], -1).flatten(-2)
-    padded = F.pad(wide, (0, 0, 3, 4), mode="replicate")
-    down = F.conv2d(padded, kernel.reshape(1, 1, 8, 1).expand(channels, 1, 8, 1), groups=channels)
-    return torch.stack([wide, down], -2).flatten(-3, -2)
+    wide = torch.stack([picture, _halfway(picture, -1)], -1).flatten(-2)
+    return torch.stack([wide, _halfway(wide, -2)], -2).flatten(-3, -2)
+
+
+def _halfway(x: Tensor, dim: int) -> Tensor:
+    """Between each sample of x and the next one along `dim`, -1 or -2; the last is repeated."""
+    taps, size = len(HALFWAY), x.shape[dim]
+    around = (taps - 1, taps, 0, 0) if dim == -1 else (0, 0, taps - 1, taps)
+    padded = F.pad(x, around, mode="replicate")
+    total = torch.zeros_like(x)
+    for i, weight in enumerate(HALFWAY):
+        pair = padded.narrow(dim, i, size) + padded.narrow(dim, 2 * taps - 1 - i, size)
+        total = total.add(pair, alpha=weight)
+    return total
 
 
 def _window(device: torch.device) -> Tensor:

@@ -14,7 +14,8 @@ learned. docs/decisions.md says what training everything at once gave.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -131,20 +132,18 @@ class IntraTask:
         r = self.recipe
         count = r.repairs if phase == "repair" else r.windows
         patches = self._patches(x, quality, count * r.updates)
-        shown = [
-            self._update_synthesis(Patches(*part), phase)
-            for part in zip(*(t.split(count) for t in patches), strict=True)
-        ]
-        return {name: sum(s[name] for s in shown) / len(shown) for name in shown[0]}
+        parts = zip(*(t.split(count) for t in patches), strict=True)
+        shown = [self._update_synthesis(Patches(*part), phase, i < r.deep) for i, part in enumerate(parts)]
+        return means(shown)
 
-    def _update_synthesis(self, patches: Patches, phase: str) -> dict[str, float]:
+    def _update_synthesis(self, patches: Patches, phase: str, deep: bool) -> dict[str, float]:
         with self._half_precision():
             decoded = self.model.transforms.to_picture(patches.y_hat, patches.quality).float()
         terms = {"l1": self.recipe.l1 * (decoded - patches.x).abs().mean()}
         if phase != "repair":
             whole = cut_window([decoded, patches.x], self.generator, SHIFTS // 2)
             terms["alex"] = self.recipe.alex * self.alex.distance(*whole).mean()
-        distances = self._distances(decoded, patches.x) if phase != "repair" else None
+        distances = self._distances(decoded, patches.x) if deep and phase != "repair" else None
         if distances:
             terms |= self._perceptual_terms(distances, phase)
         loss = torch.stack(list(terms.values())).sum()
@@ -202,6 +201,12 @@ class IntraTask:
     def _health(self) -> dict[str, float]:
         layers = exact_layers(self.model)
         return {"saturation": max(layer.saturation for layer in layers)} if self.exact else {}
+
+
+def means(shown: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each name over those that have it."""
+    names = {name: None for one in shown for name in one}
+    return {name: statistics.fmean(one[name] for one in shown if name in one) for name in names}
 
 
 def parameter_groups(model: IntraModel) -> list[dict[str, Any]]:

@@ -19,10 +19,10 @@ class Recipe:
     lambda_min: float = 0.1  # rates weigh 1 / lambda, log-spaced over the quality
     lambda_max: float = 1.5
     l1: float = 0.5
-    lpips: float = 0.5  # on VGG16
     alex: float = 2.0  # LPIPS-Alex
-    dists: float = 1.0
-    adversarial: float = 0.05
+    lpips: float = 1.0  # on VGG16; this and the next two in `deep` of a step's updates
+    dists: float = 2.0
+    adversarial: float = 0.1
     exact_from: float = 0.1
     repair_from: float = 0.2
     perceptual_from: float = 0.25
@@ -36,6 +36,7 @@ class Recipe:
     repairs: int = 24  # patches an update in `repair` ...
     windows: int = 6  # ... and in the phases after it
     updates: int = 4  # of the synthesis in a step, on other patches of its pictures
+    deep: int = 1  # of these with VGG16 and the critic, which cost three times what all else does
 
     def phases(self) -> dict[str, tuple[float, float]]:
         """Where each phase starts and stops."""

@@ -26,7 +26,7 @@ from gencodec.training.data import BatchSource
 from gencodec.training.s2vc_prior import PriorRecipe, PriorTask
 from gencodec.training.s2vc_record import RecordBank, record
 from gencodec.training.s2vc_render import RenderRecipe, RenderTask
-from gencodec.training.trainer import Task, Trainer
+from gencodec.training.trainer import Task, Trainer, load_checkpoint
 from gencodec.weights import load_named
 
 R = TypeVar("R", PriorRecipe, RenderRecipe)
@@ -43,6 +43,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     add("--stage", required=True, choices=STAGES)
     add("--data", type=Path, nargs="+", help="folders of clips (record)")
     add("--records", type=Path, help="folder of a record stage (prior, generator)")
+    add("--init", type=Path, help="checkpoint of such a stage to begin from (prior, generator)")
     add("--prior", type=Path, help="checkpoint of a prior stage (export)")
     add("--generator", type=Path, help="checkpoint of a generator stage (export)")
     add("--lpips", type=Path, help="VGG16 with LPIPS heads: adds LPIPS-VGG and DISTS (generator)")
@@ -91,6 +92,8 @@ def _train_prior(options: argparse.Namespace) -> None:
     recipe = _recipe(PriorRecipe(), options, "batch")
     bank = RecordBank(options.records, window=options.frames or 24)
     task = PriorTask(recipe, CodingLoop(), bank, device)
+    if options.init:
+        task.begin_from(load_checkpoint(options.init))
     _run(task, BatchSource(bank, recipe.batch, device, options.seed), options)
 
 
@@ -102,6 +105,8 @@ def _train_generator(options: argparse.Namespace) -> None:
     vgg = str(options.lpips) if options.lpips else None
     task = RenderTask(recipe, config, bank, vgg, device, options.seed)
     task.start_from(load_named(INTRA)[0])
+    if options.init:
+        task.begin_from(load_checkpoint(options.init))
     _run(task, BatchSource(bank, recipe.batch, device, options.seed), options)
 
 

@@ -24,7 +24,7 @@ class PriorRecipe:
     """How long a window is, and how fast it learns."""
 
     window: int = 4  # frames with gradients
-    exact_from: float = 0.3  # share of the budget
+    exact_from: float = 0.3  # share of the budget; 1 and more: in float to the end (an ablation)
     temporal: bool = True  # False: nothing is known of earlier frames (an ablation)
     learning_rate: float = 2e-3
     batch: int = 4
@@ -45,6 +45,14 @@ class PriorTask:
         self.model = loop.to(device)
         self.optimizer = torch.optim.Adam(self._groups(), recipe.learning_rate, betas=(0.9, 0.99))
         self.exact = self.calibrated = self.rescaled = False
+
+    def begin_from(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take over the averaged weights of another run, and its integers where this one is to have them."""
+        self.model.load_state_dict(checkpoint["ema"])
+        self.calibrated = True
+        self.exact = bool(checkpoint["task"]["exact"]) and self.recipe.exact_from < 1
+        for layer in exact_layers(self.model):
+            layer.exact = self.exact
 
     def learning_rate(self, progress: float) -> float:
         """A cosine from the peak to 1 %."""

@@ -3,7 +3,8 @@
 denoise      pictures with normal noise on their cosine coefficients, where the codec's own noise is, less
              at higher quality; all but the decoder, which comes trained
 perceptual   recorded pictures, frame after frame: L1, LPIPS-Alex, steadiness along the decoded motion, and
-             the distillation of the tokens from a frozen network; LPIPS on VGG16 and DISTS on the last one
+             the distillation of the tokens from a frozen network; now and then LPIPS on VGG16 and DISTS on
+             the last one
 adversarial  with a critic on the features of VGG16
 """
 
@@ -19,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gencodec.methods.intra.cosine import SIZE, dct_basis
+from gencodec.methods.intra.cosine import dct_basis, from_blocks
 from gencodec.methods.intra.networks import Config as IntraConfig
 from gencodec.methods.s2vc.generator import Generator, GeneratorConfig, Memory, Rendered
 from gencodec.methods.s2vc.model import CodedFrame
@@ -41,12 +42,13 @@ class RenderRecipe:
     """What the losses weigh, when a phase begins (share of the budget), and how fast it learns."""
 
     l1: float = 0.25
-    lpips: float = 0.5  # on VGG16
     alex: float = 2.0  # LPIPS-Alex
-    dists: float = 1.0
     steady: float = 0.5
     semantic: float = 0.1
-    adversarial: float = 0.08
+    lpips: float = 1.0  # on VGG16; this and the next two in a `deep` share of the steps
+    dists: float = 2.0
+    adversarial: float = 0.15
+    deep: float = 0.34  # VGG16 and the critic are half of what a step costs
     noise: tuple[float, float] = (0.2, 0.02)  # deviation at quality 0 and 63, of [0,1]
     perceptual_from: float = 0.12
     adversarial_from: float = 0.12
@@ -106,6 +108,17 @@ class RenderTask:
         with torch.no_grad():
             self.model.analysis.weight.copy_(intra["transforms.analysis.weight"])
 
+    def begin_from(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take over the averaged weights of another run where names and shapes agree, and its critic."""
+        for own, given in (
+            (self.model, checkpoint["ema"]),
+            (self.predictor, checkpoint["task"]["predictor"]),
+            (self.critic, checkpoint["task"]["critic"]),
+        ):
+            state = own.state_dict()
+            fitting = {n: t for n, t in given.items() if n in state and t.shape == state[n].shape}
+            own.load_state_dict(state | fitting)
+
     def phase(self, progress: float) -> str:
         """Name of the phase at `progress` in [0,1)."""
         r = self.recipe
@@ -163,7 +176,7 @@ class RenderTask:
         quality = clip.quality.repeat_interleave(self.recipe.frames)
         sigma = log_spaced(quality, *self.recipe.noise)[:, None, None, None]
         noise = torch.randn(scaled.shape, device=x.device)
-        noise = 2 * F.conv_transpose2d(noise, self.basis, stride=SIZE)  # of deviation 1 in a pixel
+        noise = 2 * from_blocks(noise, self.basis)  # of deviation 1 in a pixel
         frame = CodedFrame(x + sigma * noise, torch.zeros_like(scaled), torch.zeros_like(scaled[:, :2]))
         decoded = self.model(frame, quality).picture
         errors = (decoded - x).square().mean((1, 2, 3)) / sigma.flatten() ** 2
@@ -176,6 +189,7 @@ class RenderTask:
         before: Rendered | None = None
         distances = None
         first = clip.x.shape[1] - self.recipe.frames
+        deep = self.generator.random() < self.recipe.deep
         for t in range(clip.x.shape[1]):
             frame = coded_frame(clip, t)
             if t < first:
@@ -188,7 +202,7 @@ class RenderTask:
             for name, value in terms.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value / self.recipe.frames
             memory, before = rendered.memory, rendered
-            if t == clip.x.shape[1] - 1:  # VGG16 is half of what a step costs
+            if deep and t == clip.x.shape[1] - 1:
                 terms, distances = self._deep_terms(rendered, clip.x[:, t], phase)
                 sums |= terms
             if not self.recipe.cascade:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 SIZE = 16  # pixels a side of a block
@@ -38,6 +39,17 @@ def dct_basis(channels: int) -> Tensor:
         for count, colour in zip(split(channels), colours, strict=True)
     ]
     return torch.cat(parts)
+
+
+def from_blocks(y: Tensor, basis: Tensor) -> Tensor:
+    """The picture (B,3,16h,16w) that coefficients y (B,C,h,w) of `basis` (C,3,16,16) add up to.
+
+    As a matrix product: a transposed convolution takes four times as long.
+    """
+    height, width = y.shape[-2:]
+    blocks = y.flatten(2).transpose(1, 2) @ basis.flatten(1)  # (B,hw,3*16*16)
+    size = {"h": height, "w": width, "i": SIZE, "j": SIZE}
+    return rearrange(blocks, "b (h w) (c i j) -> b c (h i) (w j)", **size)
 
 
 def log2_weights(channels: int) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gencodec.methods.intra.cosine import SIZE, dct_basis, log2_weights
+from gencodec.methods.intra.cosine import SIZE, dct_basis, from_blocks, log2_weights
 from gencodec.methods.intra.grain import Grain
 from gencodec.nn.layers import ResidualBlock, Upsample, compand, conv3x3, init_unit
 from gencodec.nn.quality import QualityTable
@@ -49,6 +49,17 @@ class Analysis(nn.Conv2d):
         return super().forward(4 * x - 2)
 
 
+class InverseTransform(nn.ConvTranspose2d):
+    """y before gains -> what it stands for: the other way of `Analysis`, in ±2."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config.y_channels, 3, STRIDE, stride=STRIDE, bias=False)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(B,y_channels,H/16,W/16) -> (B,3,H,W)."""
+        return from_blocks(input, self.weight)
+
+
 class Synthesis(nn.Module):
     """y_hat without its gains -> x_hat, not yet clamped to [0,1]."""
 
@@ -64,7 +75,7 @@ class Synthesis(nn.Module):
         self.at4 = nn.Sequential(Grain(c4), *(ResidualBlock(c4) for _ in range(n4)), Upsample(c4, c2))
         self.at2 = nn.Sequential(Grain(c2), *(ResidualBlock(c2) for _ in range(n2)), conv3x3(c2, 12))
         self.log2_strength = QualityTable(12)  # of the repair; the better the latents, the less is left to do
-        self.linear = nn.ConvTranspose2d(config.y_channels, 3, STRIDE, stride=STRIDE, bias=False)
+        self.linear = InverseTransform(config)
 
     def forward(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         """(B,y_channels,h,w) -> (B,3,16h,16w)."""

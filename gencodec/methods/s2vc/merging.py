@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gencodec.entropy.motion import stages
+from gencodec.entropy.motion_order import stages
 from gencodec.nn.motion import block_errors
 
 OTHER = 3.0  # bits of a component that is not as expected ...
@@ -55,7 +55,7 @@ def _bits(distance: Tensor) -> Tensor:
 @lru_cache(maxsize=8)
 def _groups(height: int, width: int) -> Tensor:
     """Which blocks each group of the coding order holds, bool (7,h,w)."""
-    groups = np.zeros((len(list(stages(height, width))), height, width), bool)
+    groups = np.zeros((len(stages(height, width)), height, width), bool)
     for group, places in zip(groups, stages(height, width), strict=True):
         group[places.rows, places.columns] = True
     return torch.from_numpy(groups)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from gencodec.entropy.model import LatentModel
 from gencodec.entropy.temporal import TemporalState, moved_along
-from gencodec.methods.intra.cosine import SIZE, dct_basis, log2_weights
+from gencodec.methods.intra.cosine import SIZE, dct_basis, from_blocks, log2_weights
 from gencodec.methods.intra.networks import Config as IntraConfig
 from gencodec.methods.s2vc.merging import merged
 from gencodec.nn.motion import BLOCK, block_motion, compensate
@@ -148,7 +148,7 @@ class CodingLoop(nn.Module):
     def to_picture(self, y_hat: Tensor, prediction: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """The coded picture, within [0,1], and y_hat without its gains."""
         scaled = y_hat / self.gains[level]
-        residual = F.conv_transpose2d(scaled, self.basis, stride=SIZE) / 4
+        residual = from_blocks(scaled, self.basis) / 4
         return (prediction + residual).clamp(0, 1), scaled
 
     def moved(self, state: Tensor, motion: Tensor) -> Tensor:

@@ -1,0 +1,85 @@
+"""The order in which the vectors of a motion field are coded, from coarse to fine, and who is near whom.
+
+every 8th block ─► centres of the squares ─► middles of their sides ─► the same at 4, 2 and 1 blocks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+TOP = 8  # blocks between the vectors that are coded first
+LEVELS = 3  # 4 blocks apart, 2, 1
+DIAGONAL = ((-1, -1), (-1, 1), (1, -1), (1, 1))
+DIRECT = ((0, -1), (0, 1), (-1, 0), (1, 0))
+
+
+class Places(NamedTuple):
+    """Blocks that are coded together, and four known neighbours of each: indices into rows and columns."""
+
+    level: int
+    rows: np.ndarray  # (n)
+    columns: np.ndarray
+    near_rows: np.ndarray  # (4,n)
+    near_columns: np.ndarray
+
+
+@lru_cache(maxsize=8)
+def stages(height: int, width: int) -> tuple[Places, ...]:
+    """The blocks of a field in coding order."""
+    return tuple(_stages(height, width))
+
+
+def _stages(height: int, width: int) -> Iterator[Places]:
+    rows, columns = _grid(height, width, 0, 0, TOP, TOP)
+    nothing = np.zeros((4, len(rows)), np.int64)
+    yield Places(0, rows, columns, nothing + rows, nothing + columns)  # still zero: predicted by zero
+    for level, step in enumerate((4, 2, 1), 1):
+        rows, columns = _grid(height, width, step, step, 2 * step, 2 * step)
+        yield _with_neighbours(level, rows, columns, step, DIAGONAL, height, width)
+        parts = [
+            _grid(height, width, 0, step, 2 * step, 2 * step),
+            _grid(height, width, step, 0, 2 * step, 2 * step),
+        ]
+        rows, columns = (np.concatenate(axis) for axis in zip(*parts, strict=True))
+        yield _with_neighbours(level, rows, columns, step, DIRECT, height, width)
+
+
+def _grid(
+    height: int, width: int, top: int, left: int, down: int, across: int
+) -> tuple[np.ndarray, np.ndarray]:
+    rows, columns = np.meshgrid(np.arange(top, height, down), np.arange(left, width, across), indexing="ij")
+    return rows.ravel(), columns.ravel()
+
+
+def _with_neighbours(
+    level: int,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    step: int,
+    around: tuple[tuple[int, int], ...],
+    height: int,
+    width: int,
+) -> Places:
+    """Neighbours `step` away; in place of one outside the one across, or else the first that is inside."""
+    near = []
+    for down, right in around:
+        r = _inside(rows + step * down, rows - step * down, height)
+        c = _inside(columns + step * right, columns - step * right, width)
+        near.append((r, c, (r >= 0) & (c >= 0)))
+    first_r, first_c = np.zeros_like(rows), np.zeros_like(columns)
+    for r, c, there in reversed(near):
+        first_r, first_c = np.where(there, r, first_r), np.where(there, c, first_c)
+    near_rows = np.stack([np.where(there, r, first_r) for r, _, there in near])
+    near_columns = np.stack([np.where(there, c, first_c) for _, c, there in near])
+    return Places(level, rows, columns, near_rows, near_columns)
+
+
+def _inside(wanted: np.ndarray, across: np.ndarray, size: int) -> np.ndarray:
+    """`wanted` where it lies in 0..size-1, else `across`, else -1."""
+    good = (wanted >= 0) & (wanted < size)
+    spare = (across >= 0) & (across < size)
+    return np.where(good, wanted, np.where(spare, across, -1))
