@@ -1,9 +1,12 @@
-"""What the parts of `s2vc` are worth: `s2vc_ablations.py --records R --clips VAL --lpips VGG16`.
+"""What the parts of `s2vc` are worth.
 
-Trains variants of prior and generator for equally many steps on the same records, measures them on whole
-held-out clips, and writes results/ablations-s2vc.json. Variants share the coding loop, so a prior's figure is
-its rate over the full one's at the same pictures, and a generator's is BD-rate at equal LPIPS-Alex with the
-full prior's bits. Everything is kept in --work: a killed run goes on.
+    s2vc_ablations.py --records R --clips VAL --lpips VGG16 --prior CHECKPOINT --generator CHECKPOINT
+
+Every variant begins from the checkpoints of the shipped weights, without the part, and is trained on for
+equally many steps on the same records, the full ones too. Measured on whole held-out clips; writes
+results/ablations-s2vc.json. Variants share the coding loop, so a prior's figure is its rate over the full
+one's at the same pictures, and a generator's is BD-rate at equal LPIPS-Alex with the full prior's bits.
+Everything is kept in --work: a killed run goes on.
 """
 
 from __future__ import annotations
@@ -57,9 +60,12 @@ def main() -> None:
     add("--record-frames", type=int, default=25, help="of each record")
     add("--clips", type=Path, required=True, help="held-out clips")
     add("--lpips", type=Path, required=True, help="VGG16 with LPIPS heads, for training")
+    add("--prior", type=Path, required=True, help="checkpoint that priors begin from")
+    add("--generator", type=Path, required=True, help="checkpoint that generators begin from")
+    add("--variants", nargs="+", choices=list(GENERATORS), default=list(GENERATORS))
     add("--frames", type=int, default=17, help="of each held-out clip")
-    add("--prior-steps", type=int, default=600)
-    add("--generator-steps", type=int, default=300)
+    add("--prior-steps", type=int, default=300)
+    add("--generator-steps", type=int, default=150)
     add("--work", type=Path, default=Path("ablations-s2vc"))
     add("--out", type=Path, default=RESULTS / "ablations-s2vc.json")
     options = parser.parse_args()
@@ -67,7 +73,8 @@ def main() -> None:
     priors = {name: train_prior(name, options) for name in PRIORS}
     bits = {name: residual_bits(priors[name], PRIORS[name], held_out) for name in PRIORS}
     rates = frame_rates(bits["full"], held_out, options)
-    curves = {name: curve(train_generator(name, options), rates, held_out) for name in GENERATORS}
+    names = dict.fromkeys(["full", *options.variants])
+    curves = {name: curve(train_generator(name, options), rates, held_out) for name in names}
     result = environment() | {
         "steps": {"prior": options.prior_steps, "generator": options.generator_steps},
         "frames": options.frames,
@@ -102,7 +109,8 @@ def train_prior(name: str, options: argparse.Namespace) -> CodingLoop:
         [
             *("--stage", "prior", "--records", str(options.records), "--out", str(folder)),
             *("--frames", str(options.record_frames), "--steps", str(options.prior_steps)),
-            *("--recipe", json.dumps(PRIORS[name]), "--device", "cpu"),
+            *("--init", str(options.prior), "--device", "cpu"),
+            *("--recipe", json.dumps({"learning_rate": 1e-3} | PRIORS[name])),
         ]
     )
     return load_loop(folder / "checkpoint.pt", exact=PRIORS[name].get("exact_from", 0) < 1)
@@ -116,7 +124,8 @@ def train_generator(name: str, options: argparse.Namespace) -> Generator:
         [
             *("--stage", "generator", "--records", str(options.records), "--out", str(folder)),
             *("--lpips", str(options.lpips), "--steps", str(options.generator_steps), "--device", "cpu"),
-            *("--config", json.dumps(config), "--recipe", json.dumps(recipe)),
+            *("--init", str(options.generator), "--config", json.dumps(config)),
+            *("--recipe", json.dumps({"perceptual_from": 0.0, "adversarial_from": 0.0} | recipe)),
         ]
     )
     return load_generator(folder / "checkpoint.pt")

@@ -233,7 +233,8 @@ LARGE = scene(2, 9, size=(128, 192))
         (mosaic(0), mosaic(0).roll((8, -24), (1, 2)), False),
         (torch.zeros(3, 64, 64), torch.ones(3, 64, 64), False),
         (mosaic(0), mosaic(1), True),
-        (LARGE[0], LARGE[0].flip(2) // 2 + 120, True),
+        (mosaic(0) // 8, mosaic(0) // 8 + 55, False),  # fading in
+        (mosaic(0) // 4, mosaic(0) // 2, False),
         (scene(0, 1, low=5, high=80)[0], scene(0, 1, low=160, high=250)[0], True),
         (torch.zeros(3, 40, 40), torch.full((3, 40, 40), 128), True),
     ],

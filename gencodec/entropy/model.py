@@ -25,12 +25,17 @@ LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (NUM_SCALES - 1)
 
 
 class LatentEstimate(NamedTuple):
-    """y_hat (B,C,H,W), estimated bits (B,) of y and of z, and z's integers (B,Cz,h,w)."""
+    """y_hat (B,C,H,W), estimated bits (B,) of y and of z, and z's integers (B,Cz,h,w).
+
+    `symbols` and `scale_index` (B,C,H,W) are what y is coded as, and under which scale.
+    """
 
     y_hat: Tensor
     y_bits: Tensor
     z_bits: Tensor
     z_hat: Tensor
+    symbols: Tensor
+    scale_index: Tensor
 
 
 def index_to_scale(index: Tensor) -> Tensor:
@@ -132,18 +137,7 @@ class LatentModel(nn.Module):
         bits = gaussian_bits(symbols, index_to_scale(index))
         if not self.training:
             bits = torch.where(index < self.skip, 0.0, bits)
-        return LatentEstimate(y_hat, bits.sum((1, 2, 3)), z_bits, z_hat)
-
-    @torch.no_grad()
-    def indices(self, y_hat: Tensor, quality: Tensor, extra: Tensor | None = None) -> Tensor:
-        """The scale index of every latent, float (B,C,H,W), where all of y_hat is given: to count symbols."""
-        z_hat = self.hyper_symbols(y_hat, quality)
-        features = self.prior.features(z_hat, quality, (y_hat.shape[-2], y_hat.shape[-1]), extra)
-        index = torch.zeros_like(y_hat)
-        masks = pass_masks(*y_hat.shape[1:], device=y_hat.device)
-        for mask, (_, of_pass) in zip(masks, self.prior.predict_all(features, y_hat, quality), strict=True):
-            index = torch.where(mask, round_index(of_pass), index)
-        return index
+        return LatentEstimate(y_hat, bits.sum((1, 2, 3)), z_bits, z_hat, symbols, index)
 
     def _residual(self, y: Tensor, mean: Tensor, index: Tensor) -> Tensor:
         """y - mean; outside of training zero where the coder codes nothing, as `LatentCoder` does."""

@@ -1,6 +1,6 @@
 """From a training checkpoint to the weights file that ships.
 
-Exact networks become integers, the tables of z are counted on data, all else goes to half precision.
+Exact networks become integers, tables are counted on data, all else goes to half precision.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gencodec.entropy.latents import Z_BANDS, LatentCoder
-from gencodec.entropy.tables import CdfTables, factorized_tables, gaussian_tables
+from gencodec.entropy.tables import CdfTables
 from gencodec.methods.intra.model import NOT_FLOAT, IntraModel
 from gencodec.nn.exact import convert, exact_layers, project
 from gencodec.nn.exact_io import export_exact
 from gencodec.nn.quality import NUM_QUALITIES
 from gencodec.nn.state import export_float
+from gencodec.training.counting import HyperCounts, SymbolCounts
 from gencodec.training.data import PictureBank
 from gencodec.training.trainer import load_checkpoint as read_checkpoint
 
 PREFIX = "latents."
-Z_MAX = 16  # hyper-latents are clamped to ±16
 
 
 def load_checkpoint(path: Path) -> IntraModel:
@@ -46,39 +46,28 @@ def load_checkpoint(path: Path) -> IntraModel:
 
 
 @torch.inference_mode()
-def count_hyper_latents(model: IntraModel, pictures: PictureBank, rounds: int, seed: int = 0) -> CdfTables:
-    """Tables of z for each band of qualities and channel, from histograms of `rounds` batches a band."""
+def counted_tables(
+    model: IntraModel, pictures: PictureBank, rounds: int, seed: int = 0
+) -> tuple[CdfTables, CdfTables]:
+    """Tables of y and of z, from `rounds` batches for each eight qualities."""
     generator = np.random.default_rng(seed)
-    channels = model.config.z_channels
-    counts = np.zeros((Z_BANDS, channels, 2 * Z_MAX + 1))
-    for band in range(Z_BANDS):
-        for i in range(rounds):
-            q = band * NUM_QUALITIES // Z_BANDS + i % (NUM_QUALITIES // Z_BANDS)
-            x = pictures.batch(8, generator)
-            quality = torch.full((len(x),), q)
-            z = model.latents.hyper_symbols(model.transforms.to_latents(x, quality), quality)
-            values = z.to(torch.int64).numpy() + Z_MAX
-            for channel in range(channels):
-                counts[band, channel] += np.bincount(values[:, channel].ravel(), minlength=2 * Z_MAX + 1)
-    return smoothed_tables(counts)
+    of_y, of_z = SymbolCounts(), HyperCounts(model.config.z_channels)
+    per_band = NUM_QUALITIES // Z_BANDS
+    for i in range(rounds * Z_BANDS):
+        q = i % Z_BANDS * per_band + i // Z_BANDS % per_band
+        x = pictures.batch(8, generator)
+        quality = torch.full((len(x),), q)
+        estimate = model.latents(model.transforms.to_latents(x, quality), quality)
+        of_y.add(estimate.symbols, estimate.scale_index)
+        of_z.add(estimate.z_hat, quality.tolist())
+    return of_y.tables(model.latents.skip), of_z.tables()
 
 
-def smoothed_tables(counts: np.ndarray) -> CdfTables:
-    """Tables from counts (bands,channels,2 Z_MAX + 1) of values from -Z_MAX on.
-
-    A little of a wider distribution is mixed in, so that rare values stay cheap enough.
-    """
-    pmfs = counts.reshape(-1, 2 * Z_MAX + 1) + 1e-3
-    pmfs = pmfs / pmfs.sum(1, keepdims=True)
-    near = np.apply_along_axis(lambda p: np.convolve(p, [0.25, 0.5, 0.25], "same"), 1, pmfs)
-    mixed = 0.97 * pmfs + 0.028 * near + 0.002 / (2 * Z_MAX + 1)
-    return factorized_tables(list(mixed / mixed.sum(1, keepdims=True)), [-Z_MAX] * len(mixed))
-
-
-def export_intra(model: IntraModel, z_tables: CdfTables) -> tuple[dict[str, Tensor], str]:
+def export_intra(
+    model: IntraModel, y_tables: CdfTables, z_tables: CdfTables
+) -> tuple[dict[str, Tensor], str]:
     """Tensors of the weights file, and the fingerprint of the exact networks as loaded from it."""
     prior = model.latents.prior
-    y_tables = gaussian_tables()
     tensors = export_exact(prior, prior.tables(), f"{PREFIX}prior.")
     tensors |= y_tables.to_tensors(f"{PREFIX}y_tables") | z_tables.to_tensors(f"{PREFIX}z_tables")
     tensors |= export_float(model, skip=NOT_FLOAT)
@@ -96,7 +85,7 @@ def main(args: list[str]) -> None:
     add = parser.add_argument
     add("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint.pt of a training run")
     add("output", type=Path, metavar="OUTPUT", help=".safetensors file to write")
-    add("--data", required=True, type=Path, nargs="+", help="pictures to count hyper-latents on")
+    add("--data", required=True, type=Path, nargs="+", help="pictures to count symbols on")
     add("--rounds", type=int, default=64, help="batches for each band of eight qualities")
     add("--crop", type=int, default=256, help="pixels a side; smaller pictures are left out")
     add("--limit", type=int, help="use only so many pictures")
@@ -105,7 +94,7 @@ def main(args: list[str]) -> None:
     options = parser.parse_args(args)
     model = load_checkpoint(options.checkpoint)
     bank = PictureBank(options.data, crop=options.crop, limit=options.limit)
-    tensors, fingerprint = export_intra(model, count_hyper_latents(model, bank, options.rounds))
+    tensors, fingerprint = export_intra(model, *counted_tables(model, bank, options.rounds))
     metadata = {
         "fingerprint": fingerprint,
         "licence": "MIT",

@@ -12,10 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gencodec.entropy.latents import Z_BANDS
 from gencodec.entropy.motion import count_tables
-from gencodec.entropy.scales import NUM_SCALES
-from gencodec.entropy.tables import TOTAL, CdfTables, gaussian_tables, quantise
+from gencodec.entropy.tables import CdfTables
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.s2vc.generator import Generator, GeneratorConfig
 from gencodec.methods.s2vc.loop import NOT_FLOAT, LoopCoder
@@ -23,18 +21,15 @@ from gencodec.methods.s2vc.model import CodingLoop, motion_unit
 from gencodec.methods.s2vc.rendering import PREFIX
 from gencodec.nn.exact import convert, exact_layers, project
 from gencodec.nn.exact_io import export_exact
-from gencodec.nn.quality import NUM_QUALITIES
 from gencodec.nn.state import export_float
-from gencodec.training.export import Z_MAX, commit, last_log_line, smoothed_tables
+from gencodec.training.counting import HyperCounts, SymbolCounts
+from gencodec.training.export import commit, last_log_line
 from gencodec.training.s2vc_cli import INTRA
 from gencodec.training.s2vc_prior import levels
 from gencodec.training.s2vc_record import Record, RecordBank, stacked
 from gencodec.training.s2vc_strength import choose_strength
 from gencodec.training.trainer import load_checkpoint
 from gencodec.weights import load_named
-
-MAX_COUNTED = 300  # |symbol|; larger ones are escapes
-PRIOR_WEIGHT = 50  # counts that the normal distribution stands for
 
 
 def export(prior_path: Path, generator_path: Path, records: Path, output: Path) -> None:
@@ -92,8 +87,8 @@ def export_loop(loop: CodingLoop, bank: RecordBank) -> tuple[dict[str, Tensor], 
     prior = loop.latents.prior
     tensors = export_exact(loop.temporal, [], "temporal.")
     tensors |= export_exact(prior, prior.tables(), "latents.prior.")
-    tensors |= count_symbols(loop, bank).to_tensors("latents.y_tables")
-    tensors |= count_hyper_latents(loop, bank).to_tensors("latents.z_tables")
+    for name, tables in zip(("y", "z"), counted(loop, bank), strict=True):
+        tensors |= tables.to_tensors(f"latents.{name}_tables")
     tensors |= count_tables(fields_of(bank.records)).to_tensors("motion_tables")
     tensors |= export_float(loop, skip=NOT_FLOAT)
     coder = LoopCoder(tensors, KeyFrameCoder(*load_named(INTRA), "cpu"))
@@ -101,47 +96,16 @@ def export_loop(loop: CodingLoop, bank: RecordBank) -> tuple[dict[str, Tensor], 
 
 
 @torch.inference_mode()
-def count_symbols(loop: CodingLoop, bank: RecordBank) -> CdfTables:
-    """Tables of the residual's symbols: for each scale index what was seen there, beside the normal one.
-
-    Residuals have longer tails than a normal distribution of their scale.
-    """
-    reach = MAX_COUNTED
-    counts = np.zeros((NUM_SCALES, 2 * reach + 1))
+def counted(loop: CodingLoop, bank: RecordBank) -> tuple[CdfTables, CdfTables]:
+    """Tables of y and of z of the residuals."""
+    of_y, of_z = SymbolCounts(), HyperCounts(loop.latents.prior.z_channels)
     for record in bank.records:
         clip = stacked([record])
         state = loop.temporal.begin(clip.key_y_hat[:, 0].float())
         for t in range(clip.symbols.shape[1]):
-            symbols, motion = clip.symbols[:, t].float(), clip.motion[:, t].float()
-            moved = loop.moved(state, motion)
-            index = loop.latents.indices(symbols, levels(clip.quality, t + 1), moved)
-            inside = symbols.abs() <= reach
-            np.add.at(counts, (index[inside].int().numpy(), symbols[inside].int().numpy() + reach), 1)
-            state = loop.temporal.update(moved, symbols)
-    normal = gaussian_tables()
-    rows = []
-    for number, seen in enumerate(counts):
-        radius = -int(normal.offset[number])
-        wide = min(2 * radius + 2, reach)
-        expected = np.zeros(2 * reach + 1)
-        bins = normal.counts(number)[:-1] / TOTAL
-        expected[reach - radius : reach + radius + 1] = np.roll(bins, radius)
-        mixed = (seen + PRIOR_WEIGHT * expected) / (seen.sum() + PRIOR_WEIGHT)
-        mixed = (mixed + mixed[::-1]) / 2  # a sign says nothing
-        kept = mixed[reach - wide : reach + wide + 1]
-        rows.append((quantise(np.append(kept, max(1 / TOTAL, 1 - kept.sum()))), -wide))
-    return CdfTables.from_counts(*zip(*rows, strict=True), skip=loop.latents.skip)
-
-
-@torch.inference_mode()
-def count_hyper_latents(loop: CodingLoop, bank: RecordBank) -> CdfTables:
-    """Tables of z for each band of levels and channel."""
-    channels = loop.latents.prior.z_channels
-    counts = np.zeros((Z_BANDS, channels, 2 * Z_MAX + 1))
-    for record in bank.records:
-        level = torch.cat([levels(record.quality, t + 1) for t in range(len(record.symbols))])
-        z = loop.latents.hyper_symbols(record.symbols.float(), level).to(torch.int64).numpy() + Z_MAX
-        for one, band in zip(z, (level * Z_BANDS // NUM_QUALITIES).tolist(), strict=True):
-            for channel in range(channels):
-                counts[band, channel] += np.bincount(one[channel].ravel(), minlength=2 * Z_MAX + 1)
-    return smoothed_tables(counts)
+            moved, level = loop.moved(state, clip.motion[:, t].float()), levels(clip.quality, t + 1)
+            estimate = loop.latents(clip.symbols[:, t].float(), level, moved)
+            of_y.add(estimate.symbols, estimate.scale_index)
+            of_z.add(estimate.z_hat, level.tolist())
+            state = loop.temporal.update(moved, estimate.y_hat)
+    return of_y.tables(loop.latents.skip), of_z.tables()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -20,7 +19,8 @@ from gencodec.nn.exact import project
 from gencodec.nn.exact_io import export_exact
 from gencodec.nn.quality import NUM_QUALITIES
 from gencodec.nn.state import export_float
-from gencodec.training.export import Z_MAX, commit, smoothed_tables
+from gencodec.training.counting import HyperCounts
+from gencodec.training.export import commit
 from gencodec.training.s2vc_paper import PaperTask
 from gencodec.weights import load_named
 
@@ -61,14 +61,11 @@ def export_paper(task: PaperTask, clips: Iterable[Tensor], folder: Path) -> None
 def count_hyper_latents(task: PaperTask, clips: Iterable[Tensor]) -> CdfTables:
     """Tables of z for each band of qualities and channel, from clips coded in the middle of each band."""
     codec = task.model.codec
-    channels = codec.config.z_channels
-    counts = np.zeros((Z_BANDS, channels, 2 * Z_MAX + 1))
+    counts = HyperCounts(codec.config.z_channels)
     for clip in clips:
         for band in range(Z_BANDS):
             middle = (2 * band + 1) * NUM_QUALITIES // (2 * Z_BANDS)
             quality = torch.tensor([middle], device=task.device)
             for z_hat in task.code(clip.to(task.device), quality).z_hats:
-                values = z_hat[0].to(torch.int64).cpu().numpy() + Z_MAX
-                for channel in range(channels):
-                    counts[band, channel] += np.bincount(values[channel].ravel(), minlength=2 * Z_MAX + 1)
-    return smoothed_tables(counts)
+                counts.add(z_hat[:1], [middle])
+    return counts.tables()
