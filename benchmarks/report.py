@@ -5,8 +5,9 @@
 
 Reads those that are there of rd-video.json and rd-intra.json (rd.py), speed-metrics.json (metrics_speed.py),
 speed-entropy.json (speed.py), exact-cuda.json (exact_cuda.py), size-s2vc-paper.json (s2vc_paper_size.py),
-speed-s2vc-paper.json (s2vc_paper_speed.py), the last two for docs/methods/s2vc-paper.md. The curves of whole
-clips become docs/images/rd-video.svg.
+speed-s2vc-paper.json (s2vc_paper_speed.py), the last two for docs/methods/s2vc-paper.md; speed-s2vc.json
+(speed.py), ablations-s2vc.json (s2vc_ablations.py), drift-s2vc.json (s2vc_drift.py). The curves of whole clips
+become docs/images/rd-video.svg.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from report_paper import size_table, speed_table
+from report_s2vc import ablation_detail, drift_detail, speed_detail
 from report_video import metrics_detail, picture, video_detail, video_summary
 from report_words import Result, percent, provenance, table
 
@@ -190,6 +192,9 @@ PAPER: dict[str, Callable[[Result], str]] = {
 DETAILS: dict[str, Callable[[Result], str]] = {
     "rd-video": video_detail,
     "rd-intra": rd_detail,
+    "speed-s2vc": speed_detail,
+    "ablations-s2vc": ablation_detail,
+    "drift-s2vc": drift_detail,
     "speed-entropy": entropy_detail,
     "speed-metrics": metrics_detail,
     "exact-cuda": exact_detail,

@@ -99,6 +99,36 @@ def test_whole_clips_have_tables_and_a_picture(root: Path) -> None:
     assert len(drawn.findall(".//{http://www.w3.org/2000/svg}circle")) == 6
 
 
+def test_s2vc_has_its_speed_ablations_and_drift(root: Path) -> None:
+    origin = {k: RD[k] for k in ("commit", "command", "machine", "versions")}
+    parts = {"encode": {"median": 0.2}, "render": {"median": 0.0156}}
+    rates = {"encode": 5.04, "decode": 6.5}
+    found = {"threads": 2, "frames_per_second": rates, "seconds_a_frame": parts}
+    curve = [[0.01, 0.5], [0.02, 0.25]]
+    ablations = {
+        "steps": {"prior": 3, "generator": 4},
+        "frames": 5,
+        "clips": ["a"],
+        "prior_percent": {"full": 0.0, "no temporal prior": 12.34},
+        "generator_percent": {"full": 0.0, "no TCG": 4.56},
+        "curves": {"full": curve, "no TCG": curve},
+    }
+    drift = {
+        "last_over_first_third": {"bits": {"8": 1.05}, "lpips_alex": {"8": 0.97}},
+        "clips": [{"clip": "a"}],
+    }
+    for name, result in (("speed", {"results": found}), ("ablations", ablations), ("drift", drift)):
+        path = root / "benchmarks" / "results" / f"{name}-s2vc.json"
+        path.write_text(json.dumps(origin | result))
+    report.main(["--root", str(root)])
+    details = (root / "docs" / "benchmarks.md").read_text()
+    assert "on 2 threads: encode 5.0, decode 6.5." in details
+    assert "| render | 16 |" in details
+    assert "| no temporal prior | +12.3 % |" in details
+    assert "| no TCG | +4.6 % | 0.500 | 0.250 |" in details
+    assert "| 8 | +5.0 % | -3.0 % |" in details
+
+
 def test_check_notices_pages_that_are_out_of_date(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main(["--root", str(root), "--check"]) == 1
     assert "benchmarks.md is out of date" in capsys.readouterr().out

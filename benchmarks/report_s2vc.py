@@ -1,0 +1,63 @@
+"""The report's part on `s2vc` alone: its speed, what its parts are worth, and whether it drifts."""
+
+from __future__ import annotations
+
+from report_words import Result, percent, provenance, table
+
+GOALS = {"encode": 4, "decode": 8}  # frames a second on two cores
+
+
+def speed_detail(result: Result) -> str:
+    """Frames a second, and what a predicted frame's time is made of."""
+    found = result["results"]
+    rates = ", ".join(f"{name} {rate:.1f}" for name, rate in found["frames_per_second"].items())
+    rows = [[name, f"{1000 * part['median']:.0f}"] for name, part in found["seconds_a_frame"].items()]
+    return "\n\n".join(
+        [
+            "## Speed of `s2vc`",
+            f"Frames a second of 448x256 on {found['threads']} threads: {rates}.",
+            table(["part of a predicted frame", "ms"], rows),
+            provenance(result),
+        ]
+    )
+
+
+def ablation_detail(result: Result) -> str:
+    """Rate that each variant takes more than the full one."""
+    steps = result["steps"]
+    priors = [[name, percent(value)] for name, value in result["prior_percent"].items()]
+    generators = [
+        [name, percent(value), *(f"{distance:.3f}" for _, distance in result["curves"][name])]
+        for name, value in result["generator_percent"].items()
+    ]
+    rates = (f"{rate:.4f} bpp" for rate, _ in result["curves"]["full"])
+    return "\n\n".join(
+        [
+            "## What the parts of `s2vc` are worth",
+            f"Each variant begins from the shipped weights without the part, and is trained on for "
+            f"{steps['prior']} steps (prior) or {steps['generator']} (generator), the full ones too; measured on "
+            f"{result['frames']} frames of {len(result['clips'])} held-out clips.",
+            table(["prior", "bits of the residual"], priors),
+            table(["generator", "BD-rate, LPIPS-Alex", *(f"at {rate}" for rate in rates)], generators),
+            provenance(result),
+        ]
+    )
+
+
+def drift_detail(result: Result) -> str:
+    """The last third of long groups of pictures over the first."""
+    over = result["last_over_first_third"]
+    rows = [
+        [quality, percent(100 * (bits - 1)), percent(100 * (over["lpips_alex"][quality] - 1))]
+        for quality, bits in over["bits"].items()
+    ]
+    clips = len({row["clip"] for row in result["clips"]})
+    return "\n\n".join(
+        [
+            "## Drift of `s2vc`",
+            f"The last third of a group of 96 pictures over its first third, which shows the same frames: bits of "
+            f"predicted frames and LPIPS-Alex of all, means over {clips} held-out clips.",
+            table(["quality", "bits", "LPIPS-Alex"], rows),
+            provenance(result),
+        ]
+    )
