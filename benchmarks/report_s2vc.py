@@ -35,8 +35,8 @@ def ablation_detail(result: Result) -> str:
         [
             "## What the parts of `s2vc` are worth",
             f"Each variant begins from the shipped weights without the part, and is trained on for "
-            f"{steps['prior']} steps (prior) or {steps['generator']} (generator), the full ones too; measured on "
-            f"{result['frames']} frames of {len(result['clips'])} held-out clips.",
+            f"{steps['prior']} steps (prior) or {steps['generator']} (generator), the full ones too; "
+            f"measured on {result['frames']} frames of {len(result['clips'])} held-out clips.",
             table(["prior", "bits of the residual"], priors),
             table(["generator", "BD-rate, LPIPS-Alex", *(f"at {rate}" for rate in rates)], generators),
             provenance(result),
@@ -55,8 +55,8 @@ def drift_detail(result: Result) -> str:
     return "\n\n".join(
         [
             "## Drift of `s2vc`",
-            f"The last third of a group of 96 pictures over its first third, which shows the same frames: bits of "
-            f"predicted frames and LPIPS-Alex of all, means over {clips} held-out clips.",
+            f"The last third of a group of 96 pictures over its first third, which shows the same frames: "
+            f"bits of predicted frames and LPIPS-Alex of all, means over {clips} held-out clips.",
             table(["quality", "bits", "LPIPS-Alex"], rows),
             provenance(result),
         ]

@@ -37,13 +37,13 @@ class WeightsFile:
 WEIGHTS: dict[str, WeightsFile] = {
     "intra-tiny-4": WeightsFile(
         "intra-tiny-4.safetensors",
-        "c7934375aca23e98b6da3a693acc5c7a9f3038ece4b7aafa956b093437c20218",
+        "a982c23793ca305b273bf8818cd9172466bcc934a33d826779b24dda02148fda",
         "MIT",
         "trained by this project: docs/training.md",
     ),
     "s2vc-tiny-2": WeightsFile(
         "s2vc-tiny-2.safetensors",
-        "64d38f8c207d334ce30822df0a873e0842201705f8b96b167af5f59dd53c02ae",
+        "b1fd488f7491314097de491aa9f359e5fda0b976bebdac3375ed39ab519afea5",
         "MIT",
         "trained by this project: docs/training.md",
     ),
