@@ -3,8 +3,10 @@
 Blocks of 16 pixels; each pixel's prediction is the mean of what the motions of the four nearest blocks point
 to, weighted by how near those are (overlapped block motion compensation, Orchard and Sullivan 1994, IEEE
 Transactions on Image Processing 3(5)). On these clips that predicts 1.1 dB better than a flow interpolated
-between blocks. The search minimises the error under the same window. Only encoders run it, and what it finds
-is sent, so its rounding reaches no other machine.
+between blocks. A motion that is almost the pixel's own counts as its own: the mean of textures that lie a
+pixel or two apart is blur, which costs more of LPIPS than a small fault does (docs/decisions.md). The search
+minimises the error under the same window. Only encoders run it, and what it finds is sent, so its rounding
+reaches no other machine.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ COARSE = 4  # the exhaustive search sees every so many pixels
 REACH = 10  # coarse pixels each way: 40 pixels of motion
 STEPS = (2.0, 1.0, 0.5)  # pixels around what was found before
 ROUNDS = 3  # of smoothing
+NEAR = 2  # pixels by which a neighbour's motion differs, in x and in y, and still counts as the same
 HALFWAY = (-0.0105, 0.0465, -0.1525, 0.6165)  # left half of a symmetric filter: a sample between two
 
 
@@ -30,21 +33,16 @@ def compensate(picture: Tensor, flow: Tensor) -> Tensor:
     """
     is_whole = bool((flow == flow.round()).all())
     fine, scale = (picture, 1) if is_whole else (doubled(picture), 2)
-    shifts = F.pad((scale * flow).round().long(), (1, 1, 1, 1), mode="replicate")
-    height, width = flow.shape[-2:]
+    steps = (scale * flow).round().long()
+    own = steps.repeat_interleave(2, 2).repeat_interleave(2, 3)  # of each quarter of a block
     window = _window(picture.device)
     total = torch.zeros_like(picture)
-    for near_y in range(2):
-        for near_x in range(2):
-            parts = [
-                [
-                    shifts[..., y + near_y : y + near_y + height, x + near_x : x + near_x + width]
-                    for x in range(2)
-                ]
-                for y in range(2)
-            ]
-            weights = window[near_y, near_x].repeat(height, width)
-            total = total.addcmul(weights, looked_up(fine, _of_quadrants(parts), scale))
+    for (near_y, near_x), other in _of_quarters(steps).items():
+        differs = (other - own).abs().amax(1, keepdim=True) > NEAR * scale
+        shift = torch.where(differs, other, own)
+        shift = shift.repeat_interleave(BLOCK // 2, 2).repeat_interleave(BLOCK // 2, 3)
+        weights = window[near_y, near_x].repeat(*flow.shape[-2:])
+        total = total.addcmul(weights, looked_up(fine, shift, scale))
     return total
 
 
@@ -87,11 +85,18 @@ def _window(device: torch.device) -> Tensor:
     return line[:, None, :, None] * line[None, :, None, :]
 
 
-def _of_quadrants(parts: list[list[Tensor]]) -> Tensor:
-    """Flow for every pixel, constant on the quarters of each block: (B,2,h,w) each -> (B,2,16h,16w)."""
-    rows = [torch.stack(row, -1).flatten(-2) for row in parts]  # (B,2,h,2w)
-    quarters = torch.stack(rows, -2).flatten(-3, -2)  # (B,2,2h,2w)
-    return quarters.repeat_interleave(BLOCK // 2, 2).repeat_interleave(BLOCK // 2, 3)
+def _of_quarters(steps: Tensor) -> dict[tuple[int, int], Tensor]:
+    """What each quarter of a block has from the upper or lower, left or right one of its four nearest blocks.
+
+    (B,2,h,w) -> (B,2,2h,2w) for (0, 0) to (1, 1), the lower right.
+    """
+    height, width = steps.shape[-2:]
+    around = F.pad(steps, (1, 1, 1, 1), mode="replicate").repeat_interleave(2, 2).repeat_interleave(2, 3)
+    return {
+        (y, x): around[..., 1 + 2 * y : 1 + 2 * (y + height), 1 + 2 * x : 1 + 2 * (x + width)]
+        for y in range(2)
+        for x in range(2)
+    }
 
 
 @torch.no_grad()
