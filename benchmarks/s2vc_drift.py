@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def walked(path: Path) -> list[Tensor]:
 def thirds(frames: list[Tensor], codec: gencodec.Codec, quality: int, lpips: Lpips) -> dict[str, Any]:
     """Bits a predicted frame and LPIPS-Alex a frame, in each third."""
     height, width = frames[0].shape[1:]
-    info = gencodec.VideoInfo(width, height, 25, len(frames))
+    info = gencodec.VideoInfo(width, height, Fraction(25), len(frames))
     with tempfile.TemporaryDirectory() as name:
         coded, raw = Path(name) / "a.gcv", Path(name) / "a.rgb"
         api.encode(frames, coded, codec=codec, quality=quality, fps=25)

@@ -55,7 +55,7 @@ def test_a_dearer_bit_buys_fewer_of_them_and_more_error() -> None:
     coder = MotionCoder(count_tables([[f[0].int().numpy()] for f in fields]))
     bits = [coder.bits(f[0].int().numpy()) for f in fields]
     grey = [x.mean(1, keepdim=True) for x in (before, after)]
-    errors = [float(block_errors(*grey, f / 2).mean()) for f in fields]
+    errors = [float(block_errors(grey[0], grey[1], f / 2).mean()) for f in fields]
     assert bits[0] > 1.1 * bits[1] > 1.2 * bits[2]
     assert errors[0] < errors[1] < errors[2]
 
