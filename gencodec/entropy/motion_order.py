@@ -36,7 +36,7 @@ def stages(height: int, width: int) -> tuple[Places, ...]:
 def _stages(height: int, width: int) -> Iterator[Places]:
     rows, columns = _grid(height, width, 0, 0, TOP, TOP)
     nothing = np.zeros((4, len(rows)), np.int64)
-    yield Places(0, rows, columns, nothing + rows, nothing + columns)  # still zero: predicted by zero
+    yield Places(0, rows, columns, nothing + rows, nothing + columns)  # nothing is known yet
     for level, step in enumerate((4, 2, 1), 1):
         rows, columns = _grid(height, width, step, step, 2 * step, 2 * step)
         yield _with_neighbours(level, rows, columns, step, DIAGONAL, height, width)

@@ -39,7 +39,10 @@ def merged(before: Tensor, after: Tensor, motion: Tensor, price: Tensor, steps: 
 
 
 def expected_motion(motion: Tensor) -> Tensor:
-    """What a decoder expects at each block, (B,2,h,w), once it knows the blocks before: zero at the first."""
+    """What a decoder expects at each block, (B,2,h,w), once it knows the blocks before; zero at the first ones.
+
+    There it expects what the frame before had, of which nothing is known here: one block in 64.
+    """
     places = _near(motion.shape[2], motion.shape[3]).to(motion.device)  # (4,h,w)
     middle = motion.flatten(2)[..., places].sort(2).values[:, :, 1:3].sum(2)
     expected = torch.floor((middle + 1) / 2)
