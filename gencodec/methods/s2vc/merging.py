@@ -39,7 +39,7 @@ def merged(before: Tensor, after: Tensor, motion: Tensor, price: Tensor, steps: 
 
 
 def expected_motion(motion: Tensor) -> Tensor:
-    """What a decoder expects at each block, (B,2,h,w), once it knows the blocks before; zero at the first ones.
+    """What a decoder expects at each block, (B,2,h,w), once it knows those before; zero at the first.
 
     There it expects what the frame before had, of which nothing is known here: one block in 64.
     """
