@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gencodec import api
+from gencodec import api, training
 from gencodec.codec import CorruptStream, FrameType, InexactDevice, VideoInfo, WeightsMissing
 from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.codec import S2vc
@@ -39,6 +39,7 @@ from gencodec.training import s2vc_paper
 from gencodec.training.s2vc_paper import PaperRecipe, PaperTask
 from gencodec.training.s2vc_paper_export import export_paper
 from gencodec.training.trainer import Task
+from gencodec.video import write_video
 from gencodec.weights import load_named
 
 pytest.importorskip("diffusers")
@@ -417,3 +418,33 @@ def test_a_task_resumes(base: Path) -> None:
     first.step(clip, 0.0)
     second.load_state(first.state())
     assert first.step(clip, 0.1) == second.step(clip, 0.1)
+
+
+@pytest.mark.slow
+def test_stages_by_the_command_line(base: Path, tmp_path: Path) -> None:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    write_video(clips / "a.mp4", make_clip(8, 64, 64), VideoInfo(64, 64, Fraction(25)))
+    common = ["--preset", "paper", "--data", str(clips), "--base", str(base), "--device", "cpu"]
+    common += ["--config", SMALL.to_json(), "--batch", "1", "--crop", "64", "--frames", "2"]
+    init: list[str] = []
+    for stage in ("loop", "render", "joint"):
+        out = tmp_path / stage
+        recipe = json.dumps({"exact_from": 0.4})
+        options = ["--stage", stage, "--steps", "2", "--recipe", recipe, "--out", str(out)]
+        training.run("s2vc", [*common, *options, *init])
+        init = ["--init", str(out / "checkpoint.pt")]
+        assert len((out / "log.jsonl").read_text().splitlines()) == 2
+    target = tmp_path / "folder"
+    shutil.copytree(base, target)
+    training.run("s2vc", [*common, "--stage", "export", "--out", str(target), *init])
+    assert isinstance(api.create("s2vc", preset="paper", weights=target, device="cpu"), S2vc)
+
+
+def test_training_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["--preset", "paper", "--data", str(tmp_path), "--base", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        training.run("s2vc", [*common, "--stage", "joint", "--steps", "1"])
+    assert "needs --init CHECKPOINT" in capsys.readouterr().err
+    with pytest.raises(WeightsMissing, match="cannot train on"):
+        training.run("s2vc", [*common, "--stage", "loop", "--steps", "1"])

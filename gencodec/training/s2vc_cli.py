@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 
@@ -40,6 +40,7 @@ def parse(args: list[str]) -> argparse.Namespace:
         description="Train a stage of s2vc. A run goes on from the checkpoint in --out if there is one.",
     )
     add = parser.add_argument
+    add("--preset", choices=("tiny", "paper"), default="tiny", help="paper has its own: --preset paper -h")
     add("--stage", required=True, choices=STAGES)
     add("--data", type=Path, nargs="+", help="folders of clips (record)")
     add("--records", type=Path, help="folder of a record stage (prior, generator)")
@@ -72,9 +73,19 @@ def parse(args: list[str]) -> argparse.Namespace:
 
 def train_s2vc(args: list[str]) -> None:
     """Train one stage."""
+    if _preset(args) == "paper":
+        from gencodec.training.s2vc_paper_cli import train_paper  # needs diffusers
+
+        return train_paper(args)
     options = parse(args)
     options.out = options.out or Path("runs") / f"s2vc-{options.stage}"
     STAGES[options.stage](options)
+
+
+def _preset(args: list[str]) -> str | None:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--preset")
+    return cast("str | None", parser.parse_known_args(args)[0].preset)
 
 
 def _record(options: argparse.Namespace) -> None:

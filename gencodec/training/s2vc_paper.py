@@ -92,6 +92,12 @@ class PaperTask:
         self.teacher = Lpips.load().to(self.device).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self._groups(), recipe.learning_rate, weight_decay=0.0)
 
+    def begin_from(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take over the averaged weights of another run, and its integers."""
+        self.model.load_state_dict(checkpoint["ema"])
+        self.predictor.load_state_dict(checkpoint["task"]["predictor"])
+        self._set_exact(bool(checkpoint["task"]["exact"]))
+
     def learning_rate(self, progress: float) -> float:
         """A cosine from the peak to 2 %."""
         return self.recipe.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
@@ -171,9 +177,12 @@ class PaperTask:
         self.predictor.load_state_dict(state["predictor"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.random.bit_generator.state = state["random"]
-        self.exact = bool(state["exact"])
+        self._set_exact(bool(state["exact"]))
+
+    def _set_exact(self, exact: bool) -> None:
+        self.exact = exact
         for layer in exact_layers(self.model.codec):
-            layer.exact = self.exact
+            layer.exact = exact
 
     @torch.no_grad()
     def _coded_key(self, x: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:

@@ -50,7 +50,7 @@ def read_folder(path: str | Path | None) -> Weights:
     if not folder.is_dir():
         raise WeightsMissing(f"{folder} is no folder; {HELP}")
     key = folder / KEY_FRAMES if (folder / KEY_FRAMES).exists() else ZOO / KEY_FRAMES
-    parts = {part: _part_folder(folder, part) for part in PARTS}
+    parts = base_folders(folder)
     files = [folder / OWN, key, *(file for part in PARTS[:2] for file in _tensor_files(parts[part]))]
     configs = [parts[part] / CONFIGS[part] for part in PARTS]
     if absent := [str(file) for file in (*files, *configs) if not file.is_file()]:
@@ -127,6 +127,11 @@ def _differences(wanted: Shapes, tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 # ---- base models in the folder or on the hub ---------------------------------------------------------------
+
+
+def base_folders(folder: Path) -> dict[str, Path]:
+    """Where each base model is. Raises WeightsMissing where one on the hub is not to be had."""
+    return {part: _part_folder(folder, part) for part in PARTS}
 
 
 def _part_folder(folder: Path, part: str) -> Path:
