@@ -28,6 +28,7 @@ ACT_MAX = 16.0
 WEIGHT_MAX = 127  # weights are integers in ±127 times their channel's step
 MAX_SUM = 2**24  # float32 holds every integer up to here
 MARGIN = 1.5  # room that `equalise` leaves for activations larger than any of its sample
+MAX_COLUMNS = 2**20  # numbers in an im2col matrix; beyond it does not stay in a core's cache
 SLOPE = 2.0**-3  # of the leaky ReLU; a power of two keeps the product grid
 
 Way = Literal["double", "single", "conv"]
@@ -44,7 +45,7 @@ class _RoundClamp(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, step: float, limit: float) -> Tensor:
         ctx.save_for_backward(x)
         ctx.limit = limit
-        return torch.round(x / step).mul_(step).clamp_(-limit, limit)
+        return _rounded(x, step, limit)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
@@ -56,7 +57,13 @@ class _RoundClamp(torch.autograd.Function):
 
 def round_clamp(x: Tensor, step: float, limit: float = math.inf) -> Tensor:
     """Round `x` to multiples of `step`, a power of two, within ±limit; straight-through gradient."""
-    return _RoundClamp.apply(x, step, limit)
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _RoundClamp.apply(x, step, limit)
+    return _rounded(x, step, limit)
+
+
+def _rounded(x: Tensor, step: float, limit: float) -> Tensor:
+    return torch.round(x / step).mul_(step).clamp_(-limit, limit)
 
 
 def to_activation(x: Tensor) -> Tensor:
@@ -75,24 +82,42 @@ def safe_way(device: torch.device) -> Way:
 
 
 def plain_conv2d(x: Tensor, taps: Tensor, stride: int, padding: int) -> Tensor:
-    """Convolve by plain sums of products: x (B,C,H,W), taps (k,k,O,C) in float32 or float64 -> float32.
+    """Convolve by plain sums of products: x (B,C,H,W), taps (O,k,k,C) in float32 or float64 -> float32.
 
-    A matrix product for each tap of the kernel, on a view of the padded picture. So every term is a product
-    and every sum a sum, which torch's convolution does not promise (Winograd), and nothing is copied k x k
-    times, as for im2col.
+    Every term is a product and every sum a sum, which torch's convolution does not promise (Winograd). Small
+    maps are laid out as columns (im2col) for one matrix product. On large ones copying everything k x k
+    times would cost more than the arithmetic: there each tap has its product, on a view of the padded map.
     """
-    batch, k = len(x), len(taps)
+    k = taps.shape[1]
     height, width = ((n + 2 * padding - k) // stride + 1 for n in x.shape[-2:])
     below = padding + (stride == 1 < k)  # a row more: views of whole lines end beyond the last one
     padded = F.pad(x.to(taps.dtype), (padding, padding, padding, below)) if k > 1 else x.to(taps.dtype)
-    line = padded.shape[-1] if stride == 1 else width
-    total = torch.zeros(batch, taps.shape[2], height * line, dtype=taps.dtype, device=x.device)
     with torch.autocast(x.device.type, enabled=False):
-        for i in range(k):
-            for j in range(k):
-                seen = _seen(padded, i, j, stride, (height, line))
-                total = torch.baddbmm(total, taps[i, j].expand(batch, -1, -1), seen)
-    return total.reshape(batch, -1, height, line)[..., :width].float()
+        if height * width * x.shape[1] * k * k <= MAX_COLUMNS:
+            return _by_columns(padded, taps, stride, (height, width)).float()
+        return _by_taps(padded, taps, stride, (height, width)).float()
+
+
+def _by_columns(padded: Tensor, taps: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
+    """One product of the taps side by side with what each of them sees, copied."""
+    batch, out, k = len(padded), *taps.shape[:2]
+    b, c, row, column = padded.stride()
+    shape = (batch, k, k, padded.shape[1], *size)
+    seen = padded.as_strided(shape, (b, row, column, c, stride * row, stride * column))
+    side_by_side = taps.reshape(1, out, -1).expand(batch, -1, -1)
+    return torch.bmm(side_by_side, seen.reshape(batch, -1, size[0] * size[1])).reshape(batch, out, *size)
+
+
+def _by_taps(padded: Tensor, taps: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
+    """The sum of the taps' products. At stride 1 lines keep their padding until the end."""
+    batch, out, k = len(padded), *taps.shape[:2]
+    line = padded.shape[-1] if stride == 1 else size[1]
+    total = padded.new_zeros(batch, out, size[0] * line)
+    for i in range(k):
+        for j in range(k):
+            seen = _seen(padded, i, j, stride, (size[0], line))
+            total.baddbmm_(taps[:, i, j].expand(batch, -1, -1), seen)
+    return total.reshape(batch, -1, size[0], line)[..., : size[1]]
 
 
 def _seen(padded: Tensor, row: int, column: int, stride: int, size: tuple[int, int]) -> Tensor:
@@ -164,10 +189,10 @@ class ExactConv2d(nn.Module):
             return F.conv2d(x.float(), self.grid_weight(), stride=self.stride, padding=self.padding)
 
     def _taps(self, dtype: torch.dtype) -> Tensor:
-        """Weights on their grid, a matrix (O,C) for each tap, (k,k,O,C); kept until weights change."""
+        """Weights on their grid, a matrix (O,C) for each tap, (O,k,k,C); kept until weights change."""
         state = (self.weight.data_ptr(), self.weight._version, self.exponent._version, dtype)
         if self._kept is None or self._kept[0] != state:
-            self._kept = (state, self.grid_weight().detach().to(dtype).permute(2, 3, 0, 1).contiguous())
+            self._kept = (state, self.grid_weight().detach().to(dtype).permute(0, 2, 3, 1).contiguous())
         return self._kept[1]
 
     def _finish(self, total: Tensor) -> Tensor:

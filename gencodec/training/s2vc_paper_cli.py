@@ -96,8 +96,9 @@ def make_task(options: argparse.Namespace) -> PaperTask:
     device = torch.device(options.device)
     recipe = replace(PaperRecipe(), **json.loads(options.recipe))
     stage = cast("Stage", "joint" if options.stage == "export" else options.stage)
-    parts = (PCodec(config), PaperGenerator(base, config), IntraModel.frozen(load_named(INTRA)[0]))
-    task = PaperTask(stage, recipe, *(part.to(device) for part in parts), seed=options.seed)  # type: ignore[arg-type]
+    codec, generator = PCodec(config).to(device), PaperGenerator(base, config).to(device)
+    intra = IntraModel.frozen(load_named(INTRA)[0]).to(device)
+    task = PaperTask(stage, recipe, codec, generator, intra, options.seed)
     if options.init:
         task.begin_from(load_checkpoint(options.init))
     return task

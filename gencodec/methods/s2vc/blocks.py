@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,9 +24,13 @@ class DepthBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,channels,H,W) -> the same shape."""
-        x = x + self.leave(self.near(F.leaky_relu(self.enter(x), SLOPE)))
-        a, b = self.gate(x).chunk(2, 1)
-        return x + self.out(F.leaky_relu(a, SLOPE) * b.sigmoid())
+        x = self.leave(self.near(F.leaky_relu_(self.enter(x), SLOPE))).add_(x)
+        a, b = (F.conv2d(x, *half) for half in self._gate_halves())
+        return self.out(F.leaky_relu_(a, SLOPE) * b.sigmoid_()).add_(x)
+
+    def _gate_halves(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Two convolutions give whole tensors, one would give views that are slow to go over."""
+        return zip(self.gate.weight.chunk(2), cast("Tensor", self.gate.bias).chunk(2), strict=True)
 
 
 def chain(in_channels: int, channels: int, blocks: int) -> nn.Sequential:
