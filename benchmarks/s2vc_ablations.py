@@ -2,8 +2,8 @@
 
     s2vc_ablations.py --records R --clips VAL --lpips VGG16 --prior CHECKPOINT --generator CHECKPOINT
 
-Every variant begins from the checkpoints of the shipped weights, without the part, and is trained on for
-equally many steps on the same records, the full ones too. Measured on whole held-out clips; writes
+Every variant begins from the same checkpoints, those of shipped weights, without the part, and is trained on
+for equally many steps on the same records, the full ones too. Measured on whole held-out clips; writes
 results/ablations-s2vc.json. Variants share the coding loop, so a prior's figure is its rate over the full
 one's at the same pictures, and a generator's is BD-rate at equal LPIPS-Alex with the full prior's bits.
 Everything is kept in --work: a killed run goes on.
