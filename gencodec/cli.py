@@ -222,14 +222,16 @@ def weights_verify() -> None:
 
 @weights_app.command("import")
 def weights_import(
-    source: Annotated[Path, typer.Argument(metavar="FILE")],
-    target: Annotated[Path, typer.Argument(metavar="OUTPUT.safetensors")],
+    words: Annotated[list[str], typer.Argument(metavar="[mcvd|elic] FILE [OUTPUT.safetensors]")],
+    config: Annotated[Path | None, typer.Option(help="config.yml of an MCVD checkpoint; beside FILE")] = None,
 ) -> None:
-    """Turn a .pt, .pth or .safetensors file into .safetensors, without running anything that is in it."""
-    from gencodec.weights import import_foreign
+    """Turn a .pt, .pth or .safetensors file into .safetensors, without running anything that is in it.
 
-    count = import_foreign(source, target)
-    output.put(f"{count} tensors -> {target}")
+    After mcvd or elic the tensors get the names of a paper preset, and must be exactly those.
+    """
+    from gencodec.cli_weights import import_weights
+
+    import_weights(words, config)
 
 
 def show(result: CodingResult, target: Path, *, as_json: bool) -> None:

@@ -203,22 +203,28 @@ def import_foreign(source: str | Path, target: str | Path) -> int:
 
     Only tensors and plain containers are read: a file that would run code is refused with WeightsMissing.
     """
-    from safetensors.torch import save_file
-
-    loaded = load_file(source)[0] if Path(source).suffix == ".safetensors" else _unpickled(source)
+    loaded = load_file(source)[0] if Path(source).suffix == ".safetensors" else read_foreign(source)
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in _flatten(loaded)}
     if not tensors:
         raise WeightsMissing(f"{source} holds no tensors")
-    part = Path(target).with_name(f".{Path(target).name}.{os.getpid()}.part")
-    try:
-        save_file(tensors, part, metadata={"source": Path(source).name})
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    save_whole(tensors, target, {"source": Path(source).name})
     return len(tensors)
 
 
-def _unpickled(source: str | Path) -> object:
+def save_whole(tensors: Mapping[str, Tensor], target: str | Path, metadata: Mapping[str, str]) -> None:
+    """Write a .safetensors file whole or not at all."""
+    from safetensors.torch import save_file
+
+    part = Path(target).with_name(f".{Path(target).name}.{os.getpid()}.part")
+    try:
+        save_file(dict(tensors), part, dict(metadata))
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_foreign(source: str | Path) -> object:
+    """What a .pt or .pth file holds; nothing in it is run. Raises WeightsMissing."""
     import torch
 
     try:

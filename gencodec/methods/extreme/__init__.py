@@ -1,0 +1,1 @@
+"""Autoregressive prediction by a video diffusion model, with key frames where it fails."""
