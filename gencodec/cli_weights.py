@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import typer
 
 from gencodec import cli_output as output
 
-LAYOUTS = ("mcvd", "elic")
+PAPER = "gencodec.methods.extreme.paper"
+LAYOUTS = {"mcvd": f"{PAPER}.mcvd_import", "elic": f"{PAPER}.elic_import"}
 
 
 def import_weights(words: list[str], config: Path | None) -> None:
@@ -29,14 +31,10 @@ def import_weights(words: list[str], config: Path | None) -> None:
 
 
 def _import(layout: str, source: Path, target: Path, config: Path | None) -> int:
-    if layout == "mcvd":
-        from gencodec.methods.extreme.paper.mcvd_import import import_mcvd
+    if not layout:
+        from gencodec.weights import import_foreign
 
-        return import_mcvd(source, config, target)
-    if layout == "elic":
-        from gencodec.methods.extreme.paper.elic_import import import_elic
-
-        return import_elic(source, target)
-    from gencodec.weights import import_foreign
-
-    return import_foreign(source, target)
+        return import_foreign(source, target)
+    module = import_module(LAYOUTS[layout])  # by name: the command line knows no method
+    known = (source, config, target) if layout == "mcvd" else (source, target)
+    return int(getattr(module, f"import_{layout}")(*known))

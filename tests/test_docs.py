@@ -24,6 +24,7 @@ from gencodec.rate import ConstantQuality
 from gencodec.training.cli import parse as parse_intra
 from gencodec.training.recipe import Recipe
 from gencodec.training.s2vc_cli import parse as parse_s2vc
+from gencodec.training.s2vc_paper_cli import parse as parse_paper
 from gencodec.video import write_video
 
 ROOT = Path(__file__).parents[1]
@@ -127,12 +128,15 @@ def test_commands_exist_with_their_options(page: Path) -> None:
         assert {word for word in arguments if word.startswith("--")} <= options, arguments
 
 
+PARSERS = {("intra", "tiny"): parse_intra, ("s2vc", "tiny"): parse_s2vc, ("s2vc", "paper"): parse_paper}
+
+
 @pytest.mark.parametrize("page", named([page for page in PAGES if commands(page)]))
 def test_training_commands_parse(page: Path) -> None:
     for words in commands(page):
         if words[1] == "train" and "--export" not in words:
-            parse = {"intra": parse_intra, "s2vc": parse_s2vc}[words[2]]
-            assert parse(words[3:])
+            preset = words[words.index("--preset") + 1] if "--preset" in words else "tiny"
+            assert PARSERS[words[2], preset](words[3:])
 
 
 def test_the_readme_has_exactly_two_set_up_commands() -> None:

@@ -27,6 +27,7 @@ TOP = {
     "cli_compare",
     "cli_arguments",
     "cli_kit",
+    "cli_weights",
     "demo",
     "doctor",
     "__main__",
