@@ -1,0 +1,182 @@
+"""`extreme` without a trained predictor: events, groups of pictures, and both ways of deciding."""
+
+from __future__ import annotations
+
+import hashlib
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_clip
+from torch import Tensor
+
+from gencodec.codec import CorruptStream, VideoInfo
+from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
+from gencodec.entropy.flags import get_integers, put_integers
+from gencodec.methods.extreme.events import KEY, Event, EventReader, EventWriter
+from gencodec.methods.extreme.gop import GopCoder, LastFrame
+from gencodec.methods.extreme.search import GopSearch
+from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.sampler.noise import Noise
+from gencodec.weights import load_named
+
+INFO = VideoInfo(64, 48, Fraction(25))
+NOISE = Noise(seed=3, first_frame=0)
+
+
+class Drifting:
+    """Shifts the last frame to the right, by as many pixels a frame as the noise of the candidate says."""
+
+    past, predicted = 2, 5
+
+    def __call__(self, frames: Tensor, noise: Noise, chunk: int, candidates: list[int]) -> Tensor:
+        return torch.stack([self._one(frames[-1], self.speed(noise, chunk, c)) for c in candidates])
+
+    def _one(self, frame: Tensor, speed: int) -> Tensor:
+        return torch.stack([frame.roll(speed * (i + 1), -1) for i in range(self.predicted)])
+
+    @staticmethod
+    def speed(noise: Noise, chunk: int, candidate: int) -> int:
+        return int(2 * noise.normal((1,), step=0, candidate=candidate, chunk=chunk))
+
+
+@pytest.fixture(scope="module")
+def key() -> KeyFrameCoder:
+    return KeyFrameCoder(*load_named("intra-tiny-4"), "cpu")
+
+
+def distance(source: Tensor, decoded: Tensor) -> Tensor:
+    return (source.float() - decoded.float()).abs().mean((1, 2, 3)) / 255
+
+
+def search(coder: GopCoder, frames: list[Tensor], quality: int = 40) -> GopSearch:
+    return GopSearch(coder, frames, INFO, quality, NOISE, distance)
+
+
+def decoded(coder: GopCoder, payload: bytes, count: int, quality: int = 40) -> list[Tensor]:
+    _, events, keys = coder.read(payload, INFO, quality, count)
+    return list(coder.render(events, keys, INFO, quality, NOISE))
+
+
+def test_events_cost_what_the_facts_say() -> None:
+    """Thirty frames, whatever happens: within about 33 bits at one candidate, log2 K more for each of K."""
+    events = [Event(5), Event(5), Event(3), Event(KEY), Event(5), Event(5), Event(5)]
+    before = np.arange(200, dtype=np.int32)  # a coder begins with 32 bits of state
+    sizes = []
+    for candidates, told in ((1, []), (1, events), (32, events)):
+        encoder = SymbolEncoder()
+        put_integers(encoder, before, 256)
+        writer = EventWriter(encoder, 5, candidates)
+        for event in told:
+            writer.put(event)
+        payload = encoder.finish()
+        sizes.append(8 * len(payload))
+        decoder = SymbolDecoder(payload)
+        assert np.array_equal(get_integers(decoder, 200, 256), before)
+        reader = EventReader(decoder, 5, candidates)
+        assert [reader.get() for _ in told] == told
+        decoder.finish()
+    assert sizes[1] - sizes[0] <= 33
+    assert sizes[2] - sizes[1] <= 6 * 5 + 8
+
+
+def test_a_still_clip_is_one_key_frame(key: KeyFrameCoder) -> None:
+    coder, frames = GopCoder(key, LastFrame()), [make_clip(1, 64, 48)[0]] * 12
+    events = search(coder, frames).greedy(0.1)
+    assert [e.kept for e in events] == [5, 5, 1]
+    payload, symbols = coder.write(frames, events, 40)
+    alone = SymbolEncoder()
+    key.encode(alone, frames[0], 40)
+    assert len(payload) <= len(alone.finish()) + 4
+    again, _, _ = coder.read(payload, INFO, 40, 12)
+    assert all(np.array_equal(a, b) for a, b in zip(symbols, again, strict=True))
+    shown = decoded(coder, payload, 12)
+    assert len(shown) == 12
+    assert all(torch.equal(frame, shown[0]) for frame in shown)
+
+
+def test_frames_beyond_the_threshold_restart(key: KeyFrameCoder) -> None:
+    """A cut: nothing before it helps behind it."""
+    first, second = make_clip(1, 64, 48)[0], 255 - make_clip(1, 64, 48)[0]
+    frames = [first] * 4 + [second] * 4
+    coder = GopCoder(key, LastFrame())
+    events = search(coder, frames).greedy(0.1)
+    assert events == [Event(3), Event(KEY), Event(3)]
+    shown = decoded(coder, coder.write(frames, events, 40)[0], 8)
+    assert distance(torch.stack(frames), torch.stack(shown)).max() < 0.1
+
+
+def test_no_threshold_at_all_codes_every_frame(key: KeyFrameCoder) -> None:
+    frames = list(make_clip(4, 64, 48))
+    assert search(GopCoder(key, LastFrame()), frames).greedy(0.0) == [Event(KEY)] * 3
+
+
+def moving(speeds: list[int]) -> list[Tensor]:
+    frames = [make_clip(1, 64, 48)[0]]
+    for speed in speeds:
+        frames.append(frames[-1].roll(speed, -1))
+    return frames
+
+
+def test_a_candidate_that_moves_as_the_clip_does_is_found(key: KeyFrameCoder) -> None:
+    speeds = [Drifting.speed(NOISE, 0, c) for c in range(16)]
+    wanted = next(speed for speed in speeds if abs(speed) > 1)
+    frames = moving([wanted] * 5)
+    (event,) = search(GopCoder(key, Drifting(), candidates=16), frames, 63).greedy(0.06)
+    assert event.kept == 5
+    assert speeds[event.candidate] == wanted
+
+
+def test_encoder_and_decoder_show_the_same(key: KeyFrameCoder) -> None:
+    """What was tried and dropped leaves no trace: the decoder runs only what the events say."""
+    frames = moving([1, 1, 1, 3, 3, 3, -2, -2, -2, -2])
+    coder = GopCoder(key, Drifting(), candidates=8)
+    for events in (search(coder, frames, 63).greedy(0.06), search(coder, frames, 63).best(1e-4, 2)):
+        payload, _ = coder.write(frames, events, 63)
+        assert coder.read(payload, INFO, 63, len(frames))[1] == events
+        once, twice = (decoded(coder, payload, len(frames), 63) for _ in range(2))
+        assert all(torch.equal(a, b) for a, b in zip(once, twice, strict=True))
+
+
+def cost(found: GopSearch, coder: GopCoder, events: list[Event], price: float) -> float:
+    payload, _ = coder.write(found.frames, events, found.quality)
+    shown = decoded(coder, payload, len(found.frames), found.quality)
+    away = distance(torch.stack(found.frames), torch.stack(shown))
+    return float(away.sum()) + price * 8 * len(payload)
+
+
+@pytest.mark.parametrize("price", [2e-6, 2e-5, 1e-4])
+def test_weighing_rate_is_no_worse_than_any_threshold(key: KeyFrameCoder, price: float) -> None:
+    coder = GopCoder(key, Drifting(), candidates=4)
+    found = search(coder, moving([1, 1, 2, 3, 3, 0, 0, -2, -2, -2]))
+    best = cost(found, coder, found.best(price, 4), price)
+    greedy = [cost(found, coder, found.greedy(t), price) for t in (0.02, 0.05, 0.1, 0.2, 0.4)]
+    assert best <= min(greedy) + price * 64  # events are weighed by an estimate of their bits
+
+
+def test_damage(key: KeyFrameCoder) -> None:
+    coder, frames = GopCoder(key, LastFrame()), [make_clip(1, 64, 48)[0]] * 7
+    payload, _ = coder.write(frames, search(coder, frames).greedy(0.1), 40)
+    generator = np.random.default_rng(0)
+    refused = 0
+    for _ in range(100):  # a file's checksum sees them all; without it nothing worse than other frames comes
+        broken = bytearray(payload)
+        broken[generator.integers(len(broken))] ^= 1 << int(generator.integers(8))
+        try:
+            coder.read(bytes(broken).rstrip(b"\0"), INFO, 40, 7)
+        except CorruptStream:
+            refused += 1
+    assert refused > 80
+    with pytest.raises(CorruptStream):
+        coder.read(payload, INFO, 40, 6)
+
+
+def test_a_group_is_the_same_bytes_again(key: KeyFrameCoder) -> None:
+    frames = moving([1, 1, 2, 2])
+    coder = GopCoder(key, Drifting(), candidates=4)
+    digests = {
+        hashlib.sha256(coder.write(frames, search(coder, frames).greedy(0.05), 40)[0]).hexdigest()
+        for _ in range(2)
+    }
+    assert len(digests) == 1
