@@ -1,4 +1,4 @@
-"""`extreme` without a trained predictor: events, groups of pictures, and both ways of deciding."""
+"""`extreme` without trained weights: events, groups of pictures, both ways of deciding, the predictor."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.flags import get_integers, put_integers
 from gencodec.methods.extreme.events import KEY, Event, EventReader, EventWriter
 from gencodec.methods.extreme.gop import GopCoder, LastFrame
+from gencodec.methods.extreme.network import PredictorConfig, PredictorNet
+from gencodec.methods.extreme.predictor import FlowPredictor
 from gencodec.methods.extreme.search import GopSearch
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.sampler.noise import Noise
@@ -180,3 +182,72 @@ def test_a_group_is_the_same_bytes_again(key: KeyFrameCoder) -> None:
         for _ in range(2)
     }
     assert len(digests) == 1
+
+
+# ---- the predictor ---------------------------------------------------------------------------------------
+
+SMALL = PredictorConfig(unshuffle=2, widths=(16, 24), blocks=1, attention=(False, True))
+
+
+def small_net(config: PredictorConfig = SMALL) -> PredictorNet:
+    """With random numbers where training begins at zero."""
+    torch.manual_seed(0)
+    net = PredictorNet(config)
+    for parameter in net.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    return net
+
+
+def test_sizes_of_the_predictor() -> None:
+    with torch.device("meta"):
+        net = PredictorNet()
+    assert 7e6 < sum(p.numel() for p in net.parameters()) < 9e6
+    assert net.multiple == 32
+
+
+def test_untrained_it_repeats_the_last_frame_with_noise_around_it() -> None:
+    frames = make_clip(2, 48, 32)
+    offered = FlowPredictor(PredictorNet(SMALL), 2)(frames, NOISE, 0, [0])
+    assert offered.shape == (1, 5, 3, 32, 48)
+    away = offered[0].float() - frames[-1].float()
+    assert abs(float(away.mean())) < 3
+    assert 10 < float(away.std()) < 60
+
+
+@pytest.mark.parametrize("size", [(16, 16), (30, 50), (1, 1)])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_any_size_and_number_of_last_frames(size: tuple[int, int], count: int) -> None:
+    predictor = FlowPredictor(small_net(), 2)
+    frames = make_clip(3, size[1], size[0])[:count]
+    offered = predictor(frames, NOISE, 1, [0, 5])
+    assert offered.shape == (2, 5, 3, *size)
+    if count == 3:
+        assert torch.equal(offered, predictor(frames[1:], NOISE, 1, [0, 5]))
+
+
+def test_what_a_candidate_offers_is_its_own() -> None:
+    """But for rounding: encoders choose among many and then run the chosen one alone."""
+    predictor, frames = FlowPredictor(small_net(), 4), make_clip(2, 48, 32)
+    together = predictor(frames, NOISE, 2, [3, 0, 7])
+    for place, candidate in enumerate([3, 0, 7]):
+        alone = predictor(frames, NOISE, 2, [candidate])[0]
+        different = (alone.int() - together[place].int()).abs()
+        assert different.max() <= 1
+        assert (different > 0).float().mean() < 1e-3
+    assert not torch.equal(together[0], together[1])
+    assert not torch.equal(together, predictor(frames, NOISE, 3, [3, 0, 7]))
+
+
+def test_one_last_frame_is_not_two_equal_ones() -> None:
+    predictor, frame = FlowPredictor(small_net(), 2), make_clip(1, 48, 32)
+    twice = predictor(torch.cat([frame, frame]), NOISE, 0, [0])
+    assert not torch.equal(predictor(frame, NOISE, 0, [0]), twice)
+
+
+def test_a_group_by_the_network(key: KeyFrameCoder) -> None:
+    coder = GopCoder(key, FlowPredictor(small_net(), 2), candidates=2)
+    frames = list(make_clip(8, 64, 48))
+    events = search(coder, frames).greedy(0.12)
+    payload, _ = coder.write(frames, events, 40)
+    assert len(decoded(coder, payload, 8)) == 8
