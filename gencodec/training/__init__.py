@@ -13,4 +13,8 @@ def run(method: str, args: list[str]) -> None:
         from gencodec.training.s2vc_cli import train_s2vc
 
         return train_s2vc(args)
-    raise ValueError(f"no trainer for {method = }; there are those for: intra, s2vc")
+    if method == "extreme":
+        from gencodec.training.extreme_cli import train_extreme
+
+        return train_extreme(args)
+    raise ValueError(f"no trainer for {method = }; there are those for: intra, s2vc, extreme")
