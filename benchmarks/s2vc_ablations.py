@@ -155,7 +155,7 @@ def frame_rates(
 ) -> dict[str, list[float]]:
     """Bits a pixel of each clip at each quality: key frame, motion under counted tables, residuals."""
     bank = RecordBank(options.records, window=2)
-    motion = MotionCoder(count_tables(fields_of(bank.records)))
+    motion = MotionCoder(count_tables(fields_of(bank)))
     intra = IntraModel.frozen(load_named(INTRA)[0])
     found: dict[str, list[float]] = {}
     for clip, records in held_out.items():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import gencodec
-from gencodec.training.clips import ClipBank, scenes
+from gencodec.training.clips import HELD_OUT, ClipBank, of_part, scenes
 from gencodec.video import write_video
 
 
@@ -33,3 +33,10 @@ def test_runs_are_consecutive_frames(tmp_path: Path) -> None:
     change = batch.mean((2, 3, 4)).diff(dim=1) * 255 / 16  # 1 or 2 frames on, or back
     assert torch.allclose(change[:, 0], change[:, 1], atol=0.2)
     assert set(change.abs().round().flatten().tolist()) <= {1.0, 2.0}
+
+
+def test_parts_share_no_clip() -> None:
+    paths = [Path(f"{i:03d}.mp4") for i in range(3 * HELD_OUT + 1)]
+    training, held_out = of_part(paths, "training"), of_part(paths, "held-out")
+    assert len(held_out) == 3
+    assert sorted(training + held_out) == paths == of_part(paths, "all")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,12 +20,15 @@ from torch import Tensor
 from gencodec.codec import InexactDevice, VideoInfo, Weights
 from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.codec import S2vc
-from gencodec.methods.s2vc.generator import GeneratorConfig
-from gencodec.methods.s2vc.model import CodingLoop, key_quality, level_of
+from gencodec.methods.s2vc.generator import GeneratorConfig, Memory, Rendered
+from gencodec.methods.s2vc.model import CodedFrame, CodingLoop, key_quality, level_of
+from gencodec.metrics.lpips import Lpips
 from gencodec.nn.exact import exact_layers
 from gencodec.rate import ConstantQuality
+from gencodec.training import s2vc_render
 from gencodec.training.s2vc_cli import INTRA, parse, train_s2vc
 from gencodec.training.s2vc_export import load_generator, load_loop
+from gencodec.training.s2vc_held_out import distance_left
 from gencodec.training.s2vc_prior import PriorRecipe, PriorTask
 from gencodec.training.s2vc_record import (
     Draws,
@@ -206,6 +209,14 @@ def test_a_bank_without_fitting_records_is_refused(records: Path, tmp_path: Path
             RecordBank(folder, window=window, crop=crop)
 
 
+def test_a_bank_in_memory_gives_what_one_in_files_gives(records: Path) -> None:
+    in_files = RecordBank(records, window=FRAMES)
+    in_memory = RecordBank.of(list(in_files), window=FRAMES)
+    assert len(in_files) == len(in_memory) == 2
+    for a, b in zip(in_files.cut(DRAWS, CPU), in_memory.cut(DRAWS, CPU), strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
 # ---- prior -------------------------------------------------------------------------------------------------
 
 
@@ -273,6 +284,39 @@ def render_task(records: Path, config: GeneratorConfig = SMALL, recipe: RenderRe
     task.start_from(load_named(INTRA)[0])
     learning(task, 1e-3)
     return task
+
+
+class Shows(torch.nn.Module):
+    """In place of a generator: so much of the way from the coded picture to the source."""
+
+    def __init__(self, bank: RecordBank, share: float) -> None:
+        super().__init__()
+        self.sources = {tuple(r.picture[-1].flatten()[:50].tolist()): r.x[-1] for r in bank}
+        self.share = share
+
+    def forward(self, frame: CodedFrame, quality: Tensor, memory: Memory | None) -> Rendered:
+        found = self.sources.get(tuple((255 * frame.picture).round().flatten()[:50].int().tolist()))
+        x = frame.picture if found is None else found[None].float() / 255
+        picture = frame.picture + self.share * (x - frame.picture)
+        return Rendered(picture, picture[:, :0], Memory(picture[:, :0], []))
+
+
+def test_what_is_left_on_held_out_clips(records: Path) -> None:
+    bank, lpips = RecordBank(records, window=FRAMES), Lpips.load()
+    left = [distance_left(cast("Any", Shows(bank, share)), bank, lpips, CPU) for share in (0.0, 0.5, 1.0)]
+    assert left[0] == 1
+    assert 0.01 < left[1] < 0.99
+    assert left[2] < 1e-4
+
+
+def test_a_run_shows_what_is_left(records: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s2vc_render, "CHECK_EVERY", 2)
+    task = render_task(records)
+    task.held_out = RecordBank(records, window=RENDER.burn + RENDER.frames)
+    logs = [task.step(DRAWS, 0.2) for _ in range(2)]
+    assert "held_out" not in logs[0]
+    assert 0 < logs[1]["held_out"] < 3
+    assert task.model.training
 
 
 def test_the_decoder_begins_as_intras(records: Path, intra: IntraModel) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,22 +16,34 @@ from gencodec.training.data import VIDEO_SUFFIXES, read_clip
 
 REDUCED_SHARE = 0.35  # so many crops are taken larger and reduced: sharper, and with smaller motion
 SLOW_SHARE = 0.7  # so many take every frame, the others every second one
+HELD_OUT = 16  # one clip in so many is kept from training, to see what is learned by heart
 CUT = 0.1  # mean absolute change of the picture, in [0,1], that is taken for a scene cut
+
+
+Part = Literal["all", "training", "held-out"]
 
 
 class ClipBank:
     """The first `most` frames of every clip below `folders` that is large and long enough.
 
-    Raises ValueError if nothing is left.
+    `part`: "all", or one clip in HELD_OUT, "held-out", or the others, "training". Raises ValueError if
+    nothing is left.
     """
 
     def __init__(
-        self, folders: Sequence[Path], *, crop: int, frames: int, most: int = 48, limit: int | None = None
+        self,
+        folders: Sequence[Path],
+        *,
+        crop: int,
+        frames: int,
+        most: int = 48,
+        limit: int | None = None,
+        part: Part = "all",
     ) -> None:
         self.crop, self.frames = crop, frames
         self.clips: list[Tensor] = []  # (N,3,H,W) uint8
         paths = sorted(p for f in folders for p in f.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
-        for path in paths[:limit]:
+        for path in of_part(paths, part)[:limit]:
             for scene in scenes([f.transpose(2, 0, 1) for f in islice(read_clip(path), most)]):
                 if len(scene) > 2 * frames and min(scene.shape[2:]) >= crop:
                     self.clips.append(scene)
@@ -57,6 +70,14 @@ class ClipBank:
             x = F.interpolate(x, (self.crop, self.crop), mode="bicubic", antialias=True).clamp(0, 1)
         x = x.flip(3) if generator.random() < 0.5 else x
         return x.flip(0) if generator.random() < 0.5 else x
+
+
+def of_part(paths: Sequence[Path], part: Part) -> list[Path]:
+    """The paths of a part; see `ClipBank`."""
+    held_out = list(paths[HELD_OUT // 2 :: HELD_OUT])
+    if part == "held-out":
+        return held_out
+    return [p for p in paths if part == "all" or p not in held_out]
 
 
 def scenes(frames: Sequence[np.ndarray]) -> list[Tensor]:

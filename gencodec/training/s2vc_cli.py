@@ -22,7 +22,8 @@ from gencodec.methods.s2vc.generator import GeneratorConfig
 from gencodec.methods.s2vc.model import CodingLoop
 from gencodec.training.cli import add_budget, budgets, check_budget
 from gencodec.training.clips import ClipBank
-from gencodec.training.data import BatchSource
+from gencodec.training.data import Bank, BatchSource
+from gencodec.training.moving_photos import MovingPhotos
 from gencodec.training.s2vc_prior import PriorRecipe, PriorTask
 from gencodec.training.s2vc_record import RecordBank, record
 from gencodec.training.s2vc_render import RenderRecipe, RenderTask
@@ -30,6 +31,7 @@ from gencodec.training.trainer import Task, Trainer, load_checkpoint
 from gencodec.weights import load_named
 
 R = TypeVar("R", PriorRecipe, RenderRecipe)
+PARTS = ("all", "training", "held-out")
 INTRA = "intra-tiny-4"  # codes the key frames
 
 
@@ -43,7 +45,10 @@ def parse(args: list[str]) -> argparse.Namespace:
     add("--preset", choices=("tiny", "paper"), default="tiny", help="paper has its own: --preset paper -h")
     add("--stage", required=True, choices=STAGES)
     add("--data", type=Path, nargs="+", help="folders of clips (record)")
+    add("--photos", type=Path, nargs="+", help="folders of photographs that move, instead of --data (record)")
     add("--records", type=Path, help="folder of a record stage (prior, generator)")
+    add("--part", choices=PARTS, default="all", help="one clip in 16 is held-out, the rest training (record)")
+    add("--held-out", type=Path, help="records of such: shows what is learned by heart (generator, export)")
     add("--init", type=Path, help="checkpoint of such a stage to begin from (prior, generator)")
     add("--prior", type=Path, help="checkpoint of a prior stage (export)")
     add("--generator", type=Path, help="checkpoint of a generator stage (export)")
@@ -62,6 +67,8 @@ def parse(args: list[str]) -> argparse.Namespace:
     for name in NEEDED[options.stage]:
         if getattr(options, name) is None:
             parser.error(f"--stage {options.stage} needs --{name}")
+    if options.stage == "record" and (options.data is None) == (options.photos is None):
+        parser.error("--stage record needs --data or --photos")
     if options.stage in TRAINED:
         check_budget(parser, options)
     if options.crop is not None and (options.crop < 64 or options.crop % 64):
@@ -89,9 +96,14 @@ def _preset(args: list[str]) -> str | None:
 
 
 def _record(options: argparse.Namespace) -> None:
-    bank = ClipBank(
-        options.data, crop=options.crop or 192, frames=options.frames or 24, most=96, limit=options.limit
-    )
+    crop, frames = options.crop or 192, options.frames or 24
+    bank: Bank
+    if options.photos:
+        bank = MovingPhotos(options.photos, crop=crop, frames=frames, limit=options.limit)
+    else:
+        bank = ClipBank(
+            options.data, crop=crop, frames=frames, most=96, limit=options.limit, part=options.part
+        )
     intra = IntraModel.frozen(load_named(INTRA)[0]).to(options.device)
     loop = CodingLoop().to(options.device)
     record(loop, intra, bank, options.out, first=options.first, count=options.count, seed=options.seed)
@@ -115,6 +127,8 @@ def _train_generator(options: argparse.Namespace) -> None:
     bank = RecordBank(options.records, window=recipe.burn + recipe.frames, crop=recipe.crop)
     vgg = str(options.lpips) if options.lpips else None
     task = RenderTask(recipe, config, bank, vgg, device, options.seed)
+    if options.held_out:
+        task.held_out = RecordBank(options.held_out, window=recipe.burn + recipe.frames)
     task.start_from(load_named(INTRA)[0])
     if options.init:
         task.begin_from(load_checkpoint(options.init))
@@ -124,7 +138,7 @@ def _train_generator(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from gencodec.training.s2vc_export import export  # needs the entropy coder, which training does not
 
-    export(options.prior, options.generator, options.records, options.out)
+    export(options.prior, options.generator, options.records, options.out, options.held_out)
 
 
 def _recipe(base: R, options: argparse.Namespace, *names: str) -> R:
@@ -145,7 +159,7 @@ STAGES: dict[str, Callable[[argparse.Namespace], None]] = {
     "export": _export,
 }
 NEEDED = {
-    "record": ("data",),
+    "record": (),
     "prior": ("records",),
     "generator": ("records",),
     "export": ("records", "prior", "generator"),

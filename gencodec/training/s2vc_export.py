@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,12 +32,18 @@ from gencodec.training.trainer import load_checkpoint
 from gencodec.weights import load_named
 
 
-def export(prior_path: Path, generator_path: Path, records: Path, output: Path) -> None:
-    """Write the averaged weights of a prior and of a generator run; tables are counted on the records."""
+def export(
+    prior_path: Path, generator_path: Path, records: Path, output: Path, held_out: Path | None = None
+) -> None:
+    """Write the averaged weights of a prior and of a generator run; tables are counted on the records.
+
+    How much of the repair is shown is chosen on `held_out` records; without them on the others, where a
+    generator that knows them by heart shows too much.
+    """
     loop, generator = load_loop(prior_path), load_generator(generator_path)
     bank = RecordBank(records, window=2)
     tensors, fingerprint = export_loop(loop, bank)
-    share = choose_strength(generator, bank)
+    share = choose_strength(generator, RecordBank(held_out, window=2) if held_out else bank)
     tensors |= {f"{PREFIX}{name}": t for name, t in export_float(generator, skip=()).items()}
     metadata = {
         "fingerprint": fingerprint,
@@ -53,7 +59,7 @@ def export(prior_path: Path, generator_path: Path, records: Path, output: Path) 
     save_file({k: v.contiguous() for k, v in tensors.items()}, output, metadata)
 
 
-def fields_of(records: Sequence[Record]) -> list[list[np.ndarray]]:
+def fields_of(records: Iterable[Record]) -> list[list[np.ndarray]]:
     """The motion (2,h,w) of each record's frames, in the steps that a packet holds."""
     return [list(r.motion.int().numpy() // motion_unit(int(r.quality))) for r in records]
 
@@ -89,7 +95,7 @@ def export_loop(loop: CodingLoop, bank: RecordBank) -> tuple[dict[str, Tensor], 
     tensors |= export_exact(prior, prior.tables(), "latents.prior.")
     for name, tables in zip(("y", "z"), counted(loop, bank), strict=True):
         tensors |= tables.to_tensors(f"latents.{name}_tables")
-    tensors |= count_tables(fields_of(bank.records)).to_tensors("motion_tables")
+    tensors |= count_tables(fields_of(bank)).to_tensors("motion_tables")
     tensors |= export_float(loop, skip=NOT_FLOAT)
     coder = LoopCoder(tensors, KeyFrameCoder(*load_named(INTRA), "cpu"))
     return tensors, coder.fingerprint()
@@ -99,7 +105,7 @@ def export_loop(loop: CodingLoop, bank: RecordBank) -> tuple[dict[str, Tensor], 
 def counted(loop: CodingLoop, bank: RecordBank) -> tuple[CdfTables, CdfTables]:
     """Tables of y and of z of the residuals."""
     of_y, of_z = SymbolCounts(), HyperCounts(loop.latents.prior.z_channels)
-    for record in bank.records:
+    for record in bank:
         clip = stacked([record])
         state = loop.temporal.begin(clip.key_y_hat[:, 0].float())
         for t in range(clip.symbols.shape[1]):

@@ -37,7 +37,7 @@ class PriorTask:
     """
 
     def __init__(self, recipe: PriorRecipe, loop: CodingLoop, bank: RecordBank, device: torch.device) -> None:
-        if any(len(record.x) != bank.window for record in bank.records):
+        if any(shape[0] != bank.window for shape in bank.shapes):
             raise ValueError(
                 f"the prior needs whole records, not windows of {bank.window} frames: see --frames"
             )

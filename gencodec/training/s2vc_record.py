@@ -7,12 +7,15 @@ running the loop again would cost.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,7 +28,7 @@ from gencodec.methods.s2vc.model import (
     level_of,
 )
 from gencodec.nn.motion import BLOCK
-from gencodec.training.clips import ClipBank
+from gencodec.training.data import Bank
 from gencodec.training.qualities import draw_quality
 
 
@@ -102,7 +105,7 @@ def record_clip(loop: CodingLoop, intra: IntraModel, x: Tensor, quality: int) ->
 def record(
     loop: CodingLoop,
     intra: IntraModel,
-    bank: ClipBank,
+    bank: Bank,
     folder: Path,
     *,
     first: int,
@@ -125,24 +128,36 @@ def record(
 
 
 class RecordBank:
-    """All records of a folder, in memory; draws which frames of which one, and where.
+    """All records of a folder; draws which frames of which one, and where.
 
-    Raises ValueError where none is long and large enough.
+    They stay in their files: what a batch needs is read from there, so that thousands of records take no
+    memory. Few of them are learned by heart (docs/decisions.md). Raises ValueError where none is long and
+    large enough.
     """
 
     def __init__(self, folder: Path, *, window: int, crop: int | None = None) -> None:
         self.window, self.crop = window, crop
-        paths = sorted(folder.glob("*.safetensors"))
-        self.records = [r for r in (Record(**load_file(path)) for path in paths) if self._fits(r)]
-        if not self.records:
+        found = [(path, _shape_in(path)) for path in sorted(folder.glob("*.safetensors"))]
+        fitting = [(path, shape) for path, shape in found if self._fits(shape)]
+        if not fitting:
             raise ValueError(f"no record of {window} frames, {crop or 'any'} pixels a side, in {folder}")
+        self._records: list[Path | Record] = [path for path, _ in fitting]
+        self.shapes = [shape for _, shape in fitting]  # of x, (T,3,H,W)
 
     @classmethod
     def of(cls, records: Sequence[Record], *, window: int) -> RecordBank:
         """A bank of records that are in memory already."""
         bank = cls.__new__(cls)
-        bank.window, bank.crop, bank.records = window, None, list(records)
+        bank.window, bank.crop, bank._records = window, None, list(records)
+        bank.shapes = [tuple(record.x.shape) for record in records]
         return bank
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        for record in self._records:
+            yield Record(**load_file(record)) if isinstance(record, Path) else record
 
     def batch(self, size: int, generator: np.random.Generator) -> Tensor:
         """Draws (size,4), int64: see `Draws`; row and column are in blocks of 16 pixels."""
@@ -152,37 +167,54 @@ class RecordBank:
         """The drawn windows, float on `device`: `window` frames each, of `crop` pixels a side."""
         return [self._cut(Draws(*draw), device) for draw in draws.tolist()]
 
-    def _fits(self, record: Record) -> bool:
-        return len(record.x) >= self.window and min(record.x.shape[-2:]) >= (self.crop or 0)
+    def _fits(self, shape: tuple[int, ...]) -> bool:
+        return shape[0] >= self.window and min(shape[-2:]) >= (self.crop or 0)
 
     def _draw(self, generator: np.random.Generator) -> Draws:
-        index = int(generator.integers(len(self.records)))
-        shape = self.records[index].x.shape
+        index = int(generator.integers(len(self)))
+        shape = self.shapes[index]
         first = int(generator.integers(shape[0] - self.window + 1))
         spare = [(n - (self.crop or n)) // BLOCK for n in shape[-2:]]
         return Draws(index, first, *(int(generator.integers(n + 1)) for n in spare))
 
     def _cut(self, draw: Draws, device: torch.device) -> Record:
-        whole = self.records[draw.record]
         frames = slice(draw.first, draw.first + self.window)
         behind = slice(draw.first, draw.first + self.window - 1)  # motion[t - 1] belongs to frame t
-        side = self.crop
+        height, width = (n if self.crop is None else self.crop for n in self.shapes[draw.record][-2:])
 
-        def cut(values: Tensor, times: slice, stride: int) -> Tensor:
-            top, left = draw.row * BLOCK // stride, draw.column * BLOCK // stride
-            bottom, right = (None, None) if side is None else (top + side // stride, left + side // stride)
-            return values[times, :, top:bottom, left:right].to(device).float()
+        with _fields(self._records[draw.record]) as field:
 
-        return Record(
-            whole.quality.to(device),
-            whole.clock[frames].to(device),
-            cut(whole.x, frames, 1) / 255,
-            cut(whole.picture, frames, 1) / 255,
-            cut(whole.scaled, frames, BLOCK),
-            cut(whole.key_y_hat, slice(None), BLOCK),
-            cut(whole.motion, behind, BLOCK),
-            cut(whole.symbols, behind, BLOCK),
-        )
+            def cut(name: str, times: slice, stride: int = BLOCK) -> Tensor:
+                top, left = draw.row * BLOCK // stride, draw.column * BLOCK // stride
+                rows, columns = slice(top, top + height // stride), slice(left, left + width // stride)
+                return field(name)[times, :, rows, columns].to(device).float()
+
+            return Record(
+                field("quality")[:].to(device),
+                field("clock")[frames].to(device),
+                cut("x", frames, 1) / 255,
+                cut("picture", frames, 1) / 255,
+                cut("scaled", frames),
+                cut("key_y_hat", slice(0, 1)),
+                cut("motion", behind),
+                cut("symbols", behind),
+            )
+
+
+def _shape_in(path: Path) -> tuple[int, ...]:
+    """Of x, (T,3,H,W), in a record's file."""
+    with safe_open(path, "pt") as file:
+        return tuple(file.get_slice("x").get_shape())
+
+
+@contextmanager
+def _fields(record: Path | Record) -> Iterator[Callable[[str], Any]]:
+    """What gives a field of a record to cut from; from a file only what is cut is read."""
+    if isinstance(record, Record):
+        yield partial(getattr, record)
+        return
+    with safe_open(record, "pt") as file:
+        yield file.get_slice
 
 
 def stacked(records: Sequence[Record]) -> Record:

@@ -31,10 +31,12 @@ from gencodec.nn.state import load_float, thaw_tables
 from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
 from gencodec.training.patches import SHIFTS
 from gencodec.training.perceptual import Distances, PerceptualLoss
+from gencodec.training.s2vc_held_out import distance_left
 from gencodec.training.s2vc_record import Record, RecordBank, coded_frame, stacked
 
 TEACHER = "alexnet"  # of the tokens: LPIPS' AlexNet, fifth map; DINOv3's weights are not at hand
 TEACHER_CHANNELS = 256
+CHECK_EVERY = 200  # steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ class RenderTask:
         )
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), 2e-4, betas=(0.5, 0.99))
         self.basis = dct_basis(IntraConfig().y_channels).to(device)
+        self.held_out: RecordBank | None = None
+        self.steps = 0
         self.rescaled = False
 
     def start_from(self, intra: Mapping[str, Tensor]) -> None:
@@ -147,6 +151,9 @@ class RenderTask:
         torch.nn.utils.clip_grad_norm_([p for g in self.optimizer.param_groups for p in g["params"]], 1.0)
         self.optimizer.step()
         shown = {"loss": loss.item(), **{name: value.item() for name, value in terms.items()}}
+        self.steps += 1
+        if self.held_out is not None and self.steps % CHECK_EVERY == 0:
+            shown["held_out"] = distance_left(self.model, self.held_out, self.teacher, self.device)
         return shown | (self._update_critic(distances) if phase == "adversarial" and distances else {})
 
     def state(self) -> dict[str, object]:
@@ -159,6 +166,7 @@ class RenderTask:
             "critic_optimizer": self.critic_optimizer.state_dict(),
             "generator": self.generator.bit_generator.state,
             "config": asdict(self.model.config),
+            "steps": self.steps,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -170,6 +178,7 @@ class RenderTask:
         self.optimizer.load_state_dict(state["optimizer"])
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         self.generator.bit_generator.state = state["generator"]
+        self.steps = state.get("steps", 0)
 
     def _denoising(self, clip: Record) -> Terms:
         x, scaled = (part[:, -self.recipe.frames :].flatten(0, 1) for part in (clip.x, clip.scaled))

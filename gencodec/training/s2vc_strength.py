@@ -7,6 +7,8 @@ not. So the share that is best by it, on clips of the training set, is built int
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 import torch
 
@@ -25,7 +27,7 @@ def choose_strength(generator: Generator, bank: RecordBank, *, frames: int = 9, 
     """Scale the strengths of `generator` in place; gives the share at each quality (64,)."""
     lpips = Lpips.load()
     sums, counts = np.zeros((NUM_QUALITIES // BAND, len(SHARES))), np.zeros(NUM_QUALITIES // BAND)
-    for record in bank.records[:most]:
+    for record in islice(bank, most):
         for clock, distances in _distances(generator, record, frames, lpips):
             sums[clock // BAND] += distances
             counts[clock // BAND] += 1
