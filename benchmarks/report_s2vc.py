@@ -34,7 +34,7 @@ def ablation_detail(result: Result) -> str:
     return "\n\n".join(
         [
             "## What the parts of `s2vc` are worth",
-            f"Each variant begins from the shipped weights without the part, and is trained on for "
+            f"Each variant begins from the same weights without the part, and is trained on for "
             f"{steps['prior']} steps (prior) or {steps['generator']} (generator), the full ones too; "
             f"measured on {result['frames']} frames of {len(result['clips'])} held-out clips.",
             table(["prior", "bits of the residual"], priors),
