@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import asdict, replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,15 +13,18 @@ import torch
 from conftest import make_clip
 from torch import Tensor
 
-from gencodec.codec import CorruptStream, VideoInfo
+from gencodec.codec import CorruptStream, FrameType, Packet, UnsupportedStream, VideoInfo, Weights
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.flags import get_integers, put_integers
+from gencodec.methods.extreme.codec import Extreme
 from gencodec.methods.extreme.events import KEY, Event, EventReader, EventWriter
 from gencodec.methods.extreme.gop import GopCoder, LastFrame
 from gencodec.methods.extreme.network import PredictorConfig, PredictorNet
 from gencodec.methods.extreme.predictor import FlowPredictor
 from gencodec.methods.extreme.search import GopSearch
 from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.nn.state import export_float
+from gencodec.rate import ConstantQuality
 from gencodec.sampler.noise import Noise
 from gencodec.weights import load_named
 
@@ -251,3 +256,102 @@ def test_a_group_by_the_network(key: KeyFrameCoder) -> None:
     events = search(coder, frames).greedy(0.12)
     payload, _ = coder.write(frames, events, 40)
     assert len(decoded(coder, payload, 8)) == 8
+
+
+# ---- the codec -------------------------------------------------------------------------------------------
+
+
+def codec_of(**options: object) -> Extreme:
+    tensors, metadata = load_named("intra-tiny-4")
+    sizes = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(SMALL).items()}
+    own = {n: t.contiguous() for n, t in export_float(small_net(), skip=()).items()}
+    weights = Weights(
+        "tiny",
+        {"intra": tensors, "extreme": own},
+        {"intra": metadata, "extreme": {"predictor": json.dumps(sizes)}},
+        7,
+    )
+    return Extreme.load(weights, Extreme.pack_settings(**options), device="cpu")
+
+
+def coded(codec: Extreme, frames: list[Tensor], quality: int = 30) -> tuple[list[Packet], list[Tensor]]:
+    recon: list[Tensor] = []
+    rate = ConstantQuality(quality)
+    return list(codec.encode(iter(frames), INFO, rate, seed=5, on_recon=recon.append)), recon
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"candidates": 3, "threshold": 0.4}, {"beam": 2, "key_quality": 50, "steps": 2}]
+)
+def test_the_loop_is_closed(options: dict[str, object]) -> None:
+    codec = codec_of(**options)
+    frames = list(make_clip(33, 64, 48))
+    symbols: list[list[np.ndarray]] = [[], []]
+    recon: list[Tensor] = []
+    rate = ConstantQuality(30)
+    packets = list(
+        codec.encode(iter(frames), INFO, rate, seed=5, on_recon=recon.append, on_symbols=symbols[0].append)
+    )
+    assert [(p.type, p.first_frame, p.num_frames) for p in packets] == [(0, 0, 30), (0, 30, 3)]
+    again = codec_of(**options)
+    assert again.settings == codec.settings
+    decoded_frames = list(again.decode(packets, INFO, seed=5, on_symbols=symbols[1].append))
+    assert len(decoded_frames) == len(recon) == 33
+    assert all(torch.equal(a, b) for a, b in zip(recon, decoded_frames, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(*symbols, strict=True))
+    alone = list(again.decode(packets[1:], INFO, seed=5))
+    assert all(torch.equal(a, b) for a, b in zip(alone, decoded_frames[30:], strict=True))
+
+
+def test_the_seed_is_what_candidates_are_drawn_from() -> None:
+    codec = codec_of(threshold=2.0)
+    packets, recon = coded(codec, list(make_clip(7, 64, 48)))
+    other = list(codec.decode(packets, INFO, seed=6))
+    assert torch.equal(other[0], recon[0])
+    assert not torch.equal(other[3], recon[3])
+
+
+def test_quality_and_threshold_set_the_rate() -> None:
+    frames = moving([2, 2, 2, 3, 3, 1])
+    sizes = [len(coded(codec_of(), frames, q)[0][0].payload) for q in (0, 30, 63)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[2]
+    strict, lax = (len(coded(codec_of(threshold=t), frames)[0][0].payload) for t in (0.001, 3.0))
+    assert lax < strict
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"steps": 0},
+        {"steps": 1.5},
+        {"candidates": 257},
+        {"threshold": 0},
+        {"threshold": 7},
+        {"key_quality": 64},
+    ]
+    + [{"beam": -1}, {"noise": 1}, {"steps": True}],
+)
+def test_options_out_of_range(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Extreme.pack_settings(**options)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [(b"", CorruptStream), (bytes(6), CorruptStream), (bytes(7), UnsupportedStream)]
+    + [(b"\4\0\xff\xff\xff\0", CorruptStream), (b"\4\0\0\0\x50\0", CorruptStream)],
+)
+def test_settings_that_no_encoder_writes(settings: bytes, error: type[Exception]) -> None:
+    codec = codec_of()
+    weights = Weights("tiny", {}, {}, 7)
+    with pytest.raises(error):
+        type(codec).load(weights, settings, device="cpu")
+
+
+def test_packets_that_no_encoder_writes() -> None:
+    codec = codec_of()
+    packets, _ = coded(codec, [make_clip(1, 64, 48)[0]] * 3)
+    for wrong in (replace(packets[0], type=FrameType.PREDICTED), replace(packets[0], num_frames=31)):
+        with pytest.raises(CorruptStream, match="INTRA packets of up to 30"):
+            next(codec.decode([wrong], INFO))
