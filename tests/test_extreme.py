@@ -325,12 +325,14 @@ def test_quality_and_threshold_set_the_rate() -> None:
     [
         {"steps": 0},
         {"steps": 1.5},
+        {"steps": True},
         {"candidates": 257},
         {"threshold": 0},
         {"threshold": 7},
         {"key_quality": 64},
-    ]
-    + [{"beam": -1}, {"noise": 1}, {"steps": True}],
+        {"beam": -1},
+        {"noise": 1},
+    ],
 )
 def test_options_out_of_range(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
@@ -339,8 +341,13 @@ def test_options_out_of_range(options: dict[str, object]) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "error"),
-    [(b"", CorruptStream), (bytes(6), CorruptStream), (bytes(7), UnsupportedStream)]
-    + [(b"\4\0\xff\xff\xff\0", CorruptStream), (b"\4\0\0\0\x50\0", CorruptStream)],
+    [
+        (b"", CorruptStream),
+        (bytes(6), CorruptStream),
+        (bytes(7), UnsupportedStream),
+        (b"\4\0\xff\xff\xff\0", CorruptStream),
+        (b"\4\0\0\0\x50\0", CorruptStream),
+    ],
 )
 def test_settings_that_no_encoder_writes(settings: bytes, error: type[Exception]) -> None:
     codec = codec_of()

@@ -208,7 +208,7 @@ def parse_config(text: str) -> PredictorConfig:
     """A configuration from JSON. Raises ValueError for an unknown field."""
     fields: dict[str, Any] = json.loads(text)
     try:
-        sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+        sizes: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
         return PredictorConfig(**sizes)
     except (AttributeError, TypeError) as error:
         raise ValueError(f"the weights describe a predictor of another layout: {error}") from error
