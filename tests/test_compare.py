@@ -73,6 +73,7 @@ def test_a_finished_run_is_not_measured_again(
     assert again.table.means == found.table.means
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_goes_on_and_equals_a_whole_one(
     finished: tuple[Path, Comparison], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +100,7 @@ def _without_times(found: Comparison) -> list[dict]:
     return [{k: v for k, v in row.items() if not k.endswith("_seconds")} for row in found.rows]
 
 
+@pytest.mark.slow
 def test_a_decoder_that_fails_is_named_and_the_rest_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -302,6 +302,7 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(tmp_path: Path)
     assert sorted(done, key=int) == [str(i) for i in range(10)]
 
 
+@pytest.mark.slow
 def test_a_point_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
     done = dict(carry_out_all(orders(AlwaysFatal, tmp_path), tmp_path, jobs=2))
     failed = [order.key for order, row in done.items() if "error" in row]
@@ -319,6 +320,7 @@ def test_a_ray_worker_that_is_killed_loses_nothing(tmp_path: Path, monkeypatch: 
     assert sorted((row["key"] for _, row in done), key=int) == [str(i) for i in range(10)]
 
 
+@pytest.mark.slow
 def test_processes_and_one_process_measure_the_same(tmp_path: Path) -> None:
     found, rows = [Found("sample", SAMPLE)], []
     for jobs in (1, 2):

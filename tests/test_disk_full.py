@@ -68,6 +68,7 @@ def without_speed(means: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in mean.items() if not k.endswith("_fps")} for mean in means]
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_the_run_goes_on_later(clip_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert fails_well(run(clip_file, out, SHORT_OF_FRAMES), out) == 0

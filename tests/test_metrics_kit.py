@@ -228,6 +228,7 @@ def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_lpips_vgg_and_dists_share_a_first_stage_and_no_number_changes(vgg_file: Path) -> None:
     source = torch.cat([smooth(64, 72, seed) for seed in range(6)])  # of which 0 and 5 are taken
 

@@ -73,7 +73,10 @@ def train(folder: Path, data: Path, *arguments: str) -> None:
 # ---- learning ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("progress", [0.0, TINY.exact_from, TINY.repair_from, TINY.perceptual_from])
+LATER = [pytest.param(p, marks=pytest.mark.slow) for p in (TINY.repair_from, TINY.perceptual_from)]
+
+
+@pytest.mark.parametrize("progress", [0.0, TINY.exact_from, *LATER])
 def test_the_loss_falls_on_one_picture(bank: PictureBank, progress: float) -> None:
     task = IntraTask(replace(TINY, batch=8, repairs=16, windows=16, updates=1), None, CPU, seed=0)
     for group in task.optimizer.param_groups:

@@ -6,6 +6,7 @@
   if (!names.length || !document.getElementById("viewer")) return;
   const $ = (id) => document.getElementById(id);
   const canvas = $("canvas"), context = canvas.getContext("2d", { willReadFrequently: true });
+  const probe = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const videos = new Map(); // "clip/stream" -> <video>, made when first shown
   const state = { clip: names[0], left: "source", right: "0", frame: 0, border: 0.5, playing: false };
   let running = Promise.resolve(), wanted = 0;
@@ -56,7 +57,7 @@
       const time = (frame + 0.5) / fps();
       const go = () => {
         if (Math.abs(video.currentTime - time) < 1e-4 && video.readyState >= 2) return done();
-        video.addEventListener("seeked", done, { once: true });
+        video.addEventListener("seeked", () => whenThere(video, done), { once: true });
         video.currentTime = time;
       };
       if (video.readyState >= 1) go();
@@ -65,6 +66,14 @@
         video.addEventListener("error", done, { once: true });
       }
     });
+  }
+
+  // A slow machine says "seeked" before there is a picture: drawing it would leave the canvas empty.
+  function whenThere(video, done, tries = 100) {
+    probe.clearRect(0, 0, 1, 1);
+    probe.drawImage(video, 0, 0, 1, 1);
+    if (tries === 0 || probe.getImageData(0, 0, 1, 1).data[3]) return done();
+    setTimeout(() => whenThere(video, done, tries - 1), 20);
   }
 
   function show() {
