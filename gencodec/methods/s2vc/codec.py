@@ -71,7 +71,7 @@ class S2vc(Codec):
 
     name: ClassVar[str] = "s2vc"
     codec_id: ClassVar[int] = 3
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     qualities: ClassVar[range] = range(64)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
         "tiny": (("s2vc-tiny-2", "intra-tiny-4"),),
