@@ -14,10 +14,9 @@ from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.features import FeatureBuffer
 from gencodec.methods.s2vc.generator import Generator, GeneratorConfig, Memory, Rendered
 from gencodec.methods.s2vc.model import CodedFrame
-from gencodec.methods.s2vc.rendering import parse_config
 from gencodec.methods.s2vc.semantic import SemanticHead
 from gencodec.nn.attention import Attention, CrossAttention, FeedForward
-from gencodec.nn.state import load_float
+from gencodec.nn.state import config_from, load_float
 from gencodec.weights import load_named
 
 SMALL = GeneratorConfig(features=12, content=16, widths=(8, 12, 16), tokens=8)
@@ -232,12 +231,12 @@ def test_a_batch_is_its_members() -> None:
 
 
 def test_the_configuration_of_a_weights_file() -> None:
-    assert parse_config("{}") == GeneratorConfig()
+    assert config_from(GeneratorConfig, "{}") == GeneratorConfig()
     text = '{"widths": [8, 12, 16], "features": 12, "content": 16, "tokens": 8}'
-    assert parse_config(text) == SMALL
+    assert config_from(GeneratorConfig, text) == SMALL
     for wrong in ('{"depth": 3}', "[1]", "{"):
         with pytest.raises(ValueError):  # noqa: PT011 - of two origins
-            parse_config(wrong)
+            config_from(GeneratorConfig, wrong)
 
 
 # ---- attention ---------------------------------------------------------------------------------------------

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from gencodec.nn.quality import QualityTable, anchor_weights
+
+C = TypeVar("C")
+
+
+def config_from(cls: type[C], text: str) -> C:
+    """A configuration, a dataclass, from the JSON of a weights file; lists become tuples.
+
+    Raises ValueError for an unknown field.
+    """
+    fields: dict[str, Any] = json.loads(text)
+    try:
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"the weights describe a network of another layout: {error}") from error
 
 
 @torch.no_grad()

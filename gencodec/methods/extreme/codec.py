@@ -11,12 +11,11 @@ Paper: Extreme Video Compression with Pre-trained Diffusion Models (arXiv 2402.0
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -40,7 +39,7 @@ from gencodec.methods.extreme.search import GopSearch
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.metrics.lpips import Lpips
 from gencodec.nn.quality import NUM_QUALITIES
-from gencodec.nn.state import load_float
+from gencodec.nn.state import config_from, load_float
 from gencodec.sampler.noise import Noise
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ class Extreme(Codec):
             beam,
         )
         keys = KeyFrameCoder(weights.files["intra"], weights.metadata["intra"], device)
-        net = PredictorNet(parse_config(weights.metadata["extreme"].get("predictor", "{}")))
+        net = PredictorNet(config_from(PredictorConfig, weights.metadata["extreme"].get("predictor", "{}")))
         load_float(net, weights.files["extreme"], skip=())
         coder = GopCoder(keys, FlowPredictor(net.to(keys.device), steps), options.candidates)
         return cls(coder, options, weights.preset, weights.id)
@@ -202,16 +201,6 @@ class Extreme(Codec):
     @cached_property
     def _lpips(self) -> Lpips:
         return Lpips.load(self.coder.key.device)
-
-
-def parse_config(text: str) -> PredictorConfig:
-    """A configuration from JSON. Raises ValueError for an unknown field."""
-    fields: dict[str, Any] = json.loads(text)
-    try:
-        sizes: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
-        return PredictorConfig(**sizes)
-    except (AttributeError, TypeError) as error:
-        raise ValueError(f"the weights describe a predictor of another layout: {error}") from error
 
 
 def _between(ends: tuple[float, float], quality: int) -> float:

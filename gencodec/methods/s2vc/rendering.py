@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +10,7 @@ from torch import Tensor
 from gencodec.codec import VideoInfo
 from gencodec.methods.s2vc.generator import Generator, GeneratorConfig, Memory
 from gencodec.methods.s2vc.loop import Coded
-from gencodec.nn.state import load_float
+from gencodec.nn.state import config_from, load_float
 
 PREFIX = "generator."
 
@@ -27,7 +25,7 @@ class Renderer:
         self, tensors: Mapping[str, Tensor], config: str, device: torch.device, reset_period: int
     ) -> None:
         self.device, self.reset_period = device, reset_period
-        model = Generator(parse_config(config))
+        model = Generator(config_from(GeneratorConfig, config))
         own = {name.removeprefix(PREFIX): t for name, t in tensors.items() if name.startswith(PREFIX)}
         load_float(model, own, skip=())
         model = model.eval().requires_grad_(False)
@@ -63,13 +61,3 @@ class Rendition:
             frame, memory = self._renderer.render(coded, memory, self._video)
             yield frame
         self.after = memory
-
-
-def parse_config(text: str) -> GeneratorConfig:
-    """A configuration from JSON. Raises ValueError for an unknown field."""
-    fields: dict[str, Any] = json.loads(text)
-    try:
-        sizes = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-        return GeneratorConfig(**(fields | sizes))
-    except (AttributeError, TypeError) as error:
-        raise ValueError(f"the weights describe a generator of another layout: {error}") from error
