@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +19,17 @@ from gencodec.codec import CorruptStream, FrameType, Packet, UnsupportedStream, 
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.flags import get_integers, put_integers
 from gencodec.methods.extreme.codec import Extreme
-from gencodec.methods.extreme.events import KEY, Event, EventReader, EventWriter
+from gencodec.methods.extreme.events import INTER, KEY, Event, EventReader, EventWriter
 from gencodec.methods.extreme.gop import GopCoder, LastFrame
+from gencodec.methods.extreme.motion import BLOCK, moved_on, velocity_of
 from gencodec.methods.extreme.network import PredictorConfig, PredictorNet
+from gencodec.methods.extreme.past import Past
 from gencodec.methods.extreme.predictor import FlowPredictor
-from gencodec.methods.extreme.search import GopSearch
+from gencodec.methods.extreme.search import GopSearch, Restart
+from gencodec.methods.extreme.settings import Options
 from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.s2vc.loop import LoopCoder
+from gencodec.methods.s2vc.rendering import Renderer
 from gencodec.nn.state import export_float
 from gencodec.rate import ConstantQuality
 from gencodec.sampler.noise import Noise
@@ -35,10 +42,10 @@ NOISE = Noise(seed=3, first_frame=0)
 class Drifting:
     """Shifts the last frame to the right, by as many pixels a frame as the noise of the candidate says."""
 
-    past, predicted = 2, 5
+    predicted = 5
 
-    def __call__(self, frames: Tensor, noise: Noise, chunk: int, candidates: list[int]) -> Tensor:
-        return torch.stack([self._one(frames[-1], self.speed(noise, chunk, c)) for c in candidates])
+    def __call__(self, past: Past, noise: Noise, chunk: int, candidates: list[int]) -> Tensor:
+        return torch.stack([self._one(past.frames[-1], self.speed(noise, chunk, c)) for c in candidates])
 
     def _one(self, frame: Tensor, speed: int) -> Tensor:
         return torch.stack([frame.roll(speed * (i + 1), -1) for i in range(self.predicted)])
@@ -49,26 +56,37 @@ class Drifting:
 
 
 @pytest.fixture(scope="module")
-def key() -> KeyFrameCoder:
-    return KeyFrameCoder(*load_named("intra-tiny-4"), "cpu")
+def parts() -> tuple[LoopCoder, Renderer]:
+    key = KeyFrameCoder(*load_named("intra-tiny-4"), "cpu")
+    tensors, metadata = load_named("s2vc-tiny-2")
+    renderer = Renderer(tensors, metadata["generator"], torch.device("cpu"), 32)
+    return LoopCoder(tensors, key, metadata["fingerprint"], 1), renderer
+
+
+Make = Callable[..., GopCoder]
+
+
+@pytest.fixture
+def make(parts: tuple[LoopCoder, Renderer]) -> Make:
+    return lambda predictor, candidates=1: GopCoder(*parts, predictor, candidates)
 
 
 def distance(source: Tensor, decoded: Tensor) -> Tensor:
     return (source.float() - decoded.float()).abs().mean((1, 2, 3)) / 255
 
 
-def search(coder: GopCoder, frames: list[Tensor], quality: int = 40) -> GopSearch:
-    return GopSearch(coder, frames, INFO, quality, NOISE, distance)
+def search(coder: GopCoder, frames: list[Tensor], quality: int = 40, **options: Any) -> GopSearch:
+    return GopSearch(coder, frames, INFO, quality, NOISE, distance, **options)
 
 
 def decoded(coder: GopCoder, payload: bytes, count: int, quality: int = 40) -> list[Tensor]:
-    _, events, keys = coder.read(payload, INFO, quality, count)
-    return list(coder.render(events, keys, INFO, quality, NOISE))
+    _, events, coded = coder.read(payload, INFO, quality, count)
+    return list(coder.render(events, coded, INFO, NOISE))
 
 
 def test_events_cost_what_the_facts_say() -> None:
     """Thirty frames, whatever happens: within about 33 bits at one candidate, log2 K more for each of K."""
-    events = [Event(5), Event(5), Event(3), Event(KEY), Event(5), Event(5), Event(5)]
+    events = [Event(5), Event(5), Event(3), Event(INTER), Event(5), Event(5), Event(5)]
     before = np.arange(200, dtype=np.int32)  # a coder begins with 32 bits of state
     sizes = []
     for candidates, told in ((1, []), (1, events), (32, events)):
@@ -88,14 +106,25 @@ def test_events_cost_what_the_facts_say() -> None:
     assert sizes[2] - sizes[1] <= 6 * 5 + 8
 
 
-def test_a_still_clip_is_one_key_frame(key: KeyFrameCoder) -> None:
-    coder, frames = GopCoder(key, LastFrame()), [make_clip(1, 64, 48)[0]] * 12
+def test_every_event_comes_back() -> None:
+    told = [Event(KEY), Event(INTER), *(Event(n, 3 * n) for n in range(1, 6)), Event(INTER), Event(KEY)]
+    encoder = SymbolEncoder()
+    writer = EventWriter(encoder, 5, 16)
+    for event in told:
+        writer.put(event)
+    decoder = SymbolDecoder(encoder.finish())
+    reader = EventReader(decoder, 5, 16)
+    assert [reader.get() for _ in told] == told
+    decoder.finish()
+
+
+def test_a_still_clip_is_one_key_frame(make: Make) -> None:
+    coder, frames = make(LastFrame()), [make_clip(1, 64, 48)[0]] * 12
     events = search(coder, frames).greedy(0.1)
     assert [e.kept for e in events] == [5, 5, 1]
     payload, symbols = coder.write(frames, events, 40)
-    alone = SymbolEncoder()
-    key.encode(alone, frames[0], 40)
-    assert len(payload) <= len(alone.finish()) + 4
+    alone = coder.loop.encode_key(frames[0], 40)[0]
+    assert len(payload) <= len(alone) + 4
     again, _, _ = coder.read(payload, INFO, 40, 12)
     assert all(np.array_equal(a, b) for a, b in zip(symbols, again, strict=True))
     shown = decoded(coder, payload, 12)
@@ -103,20 +132,55 @@ def test_a_still_clip_is_one_key_frame(key: KeyFrameCoder) -> None:
     assert all(torch.equal(frame, shown[0]) for frame in shown)
 
 
-def test_frames_beyond_the_threshold_restart(key: KeyFrameCoder) -> None:
-    """A cut: nothing before it helps behind it."""
-    first, second = make_clip(1, 64, 48)[0], 255 - make_clip(1, 64, 48)[0]
-    frames = [first] * 4 + [second] * 4
-    coder = GopCoder(key, LastFrame())
+def changing() -> list[Tensor]:
+    """Four frames of one picture, then of its negative: nothing before helps behind that."""
+    first = make_clip(1, 64, 48)[0]
+    return [first] * 4 + [255 - first] * 4
+
+
+def test_frames_beyond_the_threshold_restart(make: Make) -> None:
+    frames, coder = changing(), make(LastFrame())
     events = search(coder, frames).greedy(0.1)
-    assert events == [Event(3), Event(KEY), Event(3)]
+    assert [e.kept > 0 for e in events] == [True, False, True]
+    assert [e.frames for e in events] == [3, 1, 3]
     shown = decoded(coder, coder.write(frames, events, 40)[0], 8)
     assert distance(torch.stack(frames), torch.stack(shown)).max() < 0.1
 
 
-def test_no_threshold_at_all_codes_every_frame(key: KeyFrameCoder) -> None:
+def test_kinds_of_restarts(make: Make) -> None:
+    """Against the last coded frame; alone; or alone, and the next against that one."""
+    coder, frames = make(LastFrame()), changing()
+    found: dict[Restart, list[int]] = {}
+    for kind in ("inter", "key", "pair"):
+        events = search(coder, frames, restart=kind).greedy(0.1)
+        found[kind] = [e.kept for e in events]
+        assert len(decoded(coder, coder.write(frames, events, 40)[0], 8)) == 8
+    assert found["inter"] in ([3, INTER, 3], [3, KEY, 3])  # whichever is smaller
+    assert found["key"] == [3, KEY, 3]
+    assert found["pair"] == [INTER, 2, KEY, INTER, 2]
+
+
+def test_a_restart_against_the_last_frame_is_the_cheaper_one(make: Make) -> None:
+    coder, frames = make(LastFrame()), moving([2, 2, 2, 2, 2, 2])
+    sizes = {}
+    for kind in ("inter", "key"):
+        events = search(coder, frames, restart=kind).greedy(0.06)
+        assert any(e.kept <= 0 for e in events)
+        sizes[kind] = len(coder.write(frames, events, 40)[0])
+    assert sizes["inter"] < 0.8 * sizes["key"]
+
+
+def test_no_threshold_at_all_codes_every_frame(make: Make) -> None:
     frames = list(make_clip(4, 64, 48))
-    assert search(GopCoder(key, LastFrame()), frames).greedy(0.0) == [Event(KEY)] * 3
+    events = search(make(LastFrame()), frames).greedy(0.0)
+    assert all(e.kept <= 0 for e in events)
+    assert len(events) == 3
+
+
+def test_no_more_than_thirty_frames_in_a_row_are_generated(make: Make) -> None:
+    frames = [make_clip(1, 64, 48)[0]] * 50
+    events = search(make(LastFrame()), frames).greedy(6.0)
+    assert [e.kept for e in events] == [5] * 6 + [INTER] + [5] * 3 + [3]
 
 
 def moving(speeds: list[int]) -> list[Tensor]:
@@ -126,19 +190,19 @@ def moving(speeds: list[int]) -> list[Tensor]:
     return frames
 
 
-def test_a_candidate_that_moves_as_the_clip_does_is_found(key: KeyFrameCoder) -> None:
+def test_a_candidate_that_moves_as_the_clip_does_is_found(make: Make) -> None:
     speeds = [Drifting.speed(NOISE, 0, c) for c in range(16)]
     wanted = next(speed for speed in speeds if abs(speed) > 1)
     frames = moving([wanted] * 5)
-    (event,) = search(GopCoder(key, Drifting(), candidates=16), frames, 63).greedy(0.06)
+    (event,) = search(make(Drifting(), 16), frames, 63).greedy(0.06)
     assert event.kept == 5
     assert speeds[event.candidate] == wanted
 
 
-def test_encoder_and_decoder_show_the_same(key: KeyFrameCoder) -> None:
+def test_encoder_and_decoder_show_the_same(make: Make) -> None:
     """What was tried and dropped leaves no trace: the decoder runs only what the events say."""
     frames = moving([1, 1, 1, 3, 3, 3, -2, -2, -2, -2])
-    coder = GopCoder(key, Drifting(), candidates=8)
+    coder = make(Drifting(), 8)
     for events in (search(coder, frames, 63).greedy(0.06), search(coder, frames, 63).best(1e-4, 2)):
         payload, _ = coder.write(frames, events, 63)
         assert coder.read(payload, INFO, 63, len(frames))[1] == events
@@ -154,16 +218,16 @@ def cost(found: GopSearch, coder: GopCoder, events: list[Event], price: float) -
 
 
 @pytest.mark.parametrize("price", [2e-6, 2e-5, 1e-4])
-def test_weighing_rate_is_no_worse_than_any_threshold(key: KeyFrameCoder, price: float) -> None:
-    coder = GopCoder(key, Drifting(), candidates=4)
+def test_weighing_rate_is_no_worse_than_any_threshold(make: Make, price: float) -> None:
+    coder = make(Drifting(), 4)
     found = search(coder, moving([1, 1, 2, 3, 3, 0, 0, -2, -2, -2]))
     best = cost(found, coder, found.best(price, 4), price)
     greedy = [cost(found, coder, found.greedy(t), price) for t in (0.02, 0.05, 0.1, 0.2, 0.4)]
     assert best <= min(greedy) + price * 64  # events are weighed by an estimate of their bits
 
 
-def test_damage(key: KeyFrameCoder) -> None:
-    coder, frames = GopCoder(key, LastFrame()), [make_clip(1, 64, 48)[0]] * 7
+def test_damage(make: Make) -> None:
+    coder, frames = make(LastFrame()), [make_clip(1, 64, 48)[0]] * 7
     payload, _ = coder.write(frames, search(coder, frames).greedy(0.1), 40)
     generator = np.random.default_rng(0)
     refused = 0
@@ -179,14 +243,52 @@ def test_damage(key: KeyFrameCoder) -> None:
         coder.read(payload, INFO, 40, 6)
 
 
-def test_a_group_is_the_same_bytes_again(key: KeyFrameCoder) -> None:
+def test_a_group_is_the_same_bytes_again(make: Make) -> None:
     frames = moving([1, 1, 2, 2])
-    coder = GopCoder(key, Drifting(), candidates=4)
+    coder = make(Drifting(), 4)
     digests = {
         hashlib.sha256(coder.write(frames, search(coder, frames).greedy(0.05), 40)[0]).hexdigest()
         for _ in range(2)
     }
     assert len(digests) == 1
+
+
+# ---- what is known of the past ---------------------------------------------------------------------------
+
+
+def test_the_past_is_kept_in_order() -> None:
+    first, second, *others = make_clip(6, 64, 48)
+    past = Past.of_key(first)
+    assert (past.velocity, past.since, len(past.frames)) == (None, 0, 1)
+    later = past.then(torch.stack(others[:3]))
+    assert later.since == 3
+    assert torch.equal(later.anchor, first)
+    assert [torch.equal(a, b) for a, b in zip(later.frames, others[1:3], strict=True)] == [True, True]
+    anew = later.restarted(second, torch.zeros(1, 2, 3, 4))
+    assert (anew.since, anew.velocity is None) == (0, False)
+    assert torch.equal(anew.anchor, second)
+    assert torch.equal(anew.frames[0], others[2])
+
+
+def test_velocity_is_motion_over_time_without_its_outliers() -> None:
+    motion = torch.zeros(1, 2, 8, 10)
+    motion[:, 0] = 12
+    motion[:, :, 4, 5] = -80
+    velocity = velocity_of(motion, 3)
+    assert torch.equal(velocity[:, 0], torch.full((1, 8, 10), 2.0))
+    assert not velocity[:, 1].any()
+
+
+def test_a_picture_moves_on_as_it_moved() -> None:
+    picture = make_clip(1, 96, 64).float() / 255
+    velocity = torch.zeros(1, 2, 64 // BLOCK, 96 // BLOCK)
+    velocity[:, 0], velocity[:, 1] = 2, -1
+    moved = moved_on(picture, velocity, torch.tensor([[1.0, 3.0]]))
+    assert moved.shape == (1, 2, 3, 64, 96)
+    for n, ahead in enumerate((1, 3)):
+        wanted = picture.roll((ahead, -2 * ahead), (-2, -1))
+        inside = (..., slice(8, -8), slice(8, -8))
+        assert torch.allclose(moved[:, n][inside], wanted[inside], atol=1e-4)
 
 
 # ---- the predictor ---------------------------------------------------------------------------------------
@@ -204,6 +306,10 @@ def small_net(config: PredictorConfig = SMALL) -> PredictorNet:
     return net
 
 
+def past_of(frames: Tensor, velocity: Tensor | None = None) -> Past:
+    return Past(frames[0], tuple(frames[-2:]), velocity, len(frames) - 1)
+
+
 def test_sizes_of_the_predictor() -> None:
     with torch.device("meta"):
         net = PredictorNet()
@@ -211,47 +317,58 @@ def test_sizes_of_the_predictor() -> None:
     assert net.multiple == 32
 
 
-def test_untrained_it_repeats_the_last_frame_with_noise_around_it() -> None:
+def test_untrained_it_repeats_the_last_frame() -> None:
     frames = make_clip(2, 48, 32)
-    offered = FlowPredictor(PredictorNet(SMALL), 2)(frames, NOISE, 0, [0])
+    offered = FlowPredictor(PredictorNet(SMALL), 2)(past_of(frames), NOISE, 0, [0])
     assert offered.shape == (1, 5, 3, 32, 48)
-    away = offered[0].float() - frames[-1].float()
-    assert abs(float(away.mean())) < 3
-    assert 10 < float(away.std()) < 60
+    away = (offered[0].int() - frames[-1].int()).abs()
+    assert away.float().mean() < 3  # a trace of the frame before, which stands for the motion
 
 
 @pytest.mark.parametrize("size", [(16, 16), (30, 50), (1, 1)])
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_any_size_and_number_of_last_frames(size: tuple[int, int], count: int) -> None:
-    predictor = FlowPredictor(small_net(), 2)
+@pytest.mark.parametrize("moved", [True, False])
+def test_any_size_and_past(size: tuple[int, int], count: int, moved: bool) -> None:
+    predictor = FlowPredictor(small_net(replace(SMALL, moved=moved)), 2)
     frames = make_clip(3, size[1], size[0])[:count]
-    offered = predictor(frames, NOISE, 1, [0, 5])
+    velocity = torch.ones(1, 2, -(-size[0] // 16), -(-size[1] // 16)) if count > 1 else None
+    offered = predictor(past_of(frames, velocity), NOISE, 1, [0, 5])
     assert offered.shape == (2, 5, 3, *size)
-    if count == 3:
-        assert torch.equal(offered, predictor(frames[1:], NOISE, 1, [0, 5]))
+
+
+def test_a_grey_predictor_shows_grey_frames() -> None:
+    config = replace(SMALL, channels=1, moved=False)
+    offered = FlowPredictor(small_net(config), 2)(past_of(make_clip(2, 48, 32)), NOISE, 0, [0])
+    assert offered.shape == (1, 5, 3, 32, 48)
+    assert torch.equal(offered[:, :, 0], offered[:, :, 2])
 
 
 def test_what_a_candidate_offers_is_its_own() -> None:
     """But for rounding: encoders choose among many and then run the chosen one alone."""
-    predictor, frames = FlowPredictor(small_net(), 4), make_clip(2, 48, 32)
-    together = predictor(frames, NOISE, 2, [3, 0, 7])
+    predictor, past = FlowPredictor(small_net(), 4), past_of(make_clip(2, 48, 32))
+    together = predictor(past, NOISE, 2, [3, 0, 7])
     for place, candidate in enumerate([3, 0, 7]):
-        alone = predictor(frames, NOISE, 2, [candidate])[0]
+        alone = predictor(past, NOISE, 2, [candidate])[0]
         different = (alone.int() - together[place].int()).abs()
         assert different.max() <= 1
         assert (different > 0).float().mean() < 1e-3
     assert not torch.equal(together[0], together[1])
-    assert not torch.equal(together, predictor(frames, NOISE, 3, [3, 0, 7]))
+    assert not torch.equal(together, predictor(past, NOISE, 3, [3, 0, 7]))
 
 
-def test_one_last_frame_is_not_two_equal_ones() -> None:
-    predictor, frame = FlowPredictor(small_net(), 2), make_clip(1, 48, 32)
-    twice = predictor(torch.cat([frame, frame]), NOISE, 0, [0])
-    assert not torch.equal(predictor(frame, NOISE, 0, [0]), twice)
+def test_what_is_known_matters() -> None:
+    """One last frame is not two equal ones; a velocity of zero is not an unknown one."""
+    frame = make_clip(1, 48, 32)[0]
+    grey = FlowPredictor(small_net(replace(SMALL, moved=False)), 2)
+    one, two = (grey(Past(frame, (frame,) * n), NOISE, 0, [0]) for n in (1, 2))
+    assert not torch.equal(one, two)
+    predictor = FlowPredictor(small_net(), 2)
+    still = Past(frame, (frame,), torch.zeros(1, 2, 2, 3))
+    assert not torch.equal(predictor(still, NOISE, 0, [0]), predictor(Past.of_key(frame), NOISE, 0, [0]))
 
 
-def test_a_group_by_the_network(key: KeyFrameCoder) -> None:
-    coder = GopCoder(key, FlowPredictor(small_net(), 2), candidates=2)
+def test_a_group_by_the_network(make: Make) -> None:
+    coder = make(FlowPredictor(small_net(), 2), 2)
     frames = list(make_clip(8, 64, 48))
     events = search(coder, frames).greedy(0.12)
     payload, _ = coder.write(frames, events, 40)
@@ -262,13 +379,13 @@ def test_a_group_by_the_network(key: KeyFrameCoder) -> None:
 
 
 def codec_of(**options: object) -> Extreme:
-    tensors, metadata = load_named("intra-tiny-4")
+    (intra, intra_data), (s2vc, s2vc_data) = (load_named(n) for n in ("intra-tiny-4", "s2vc-tiny-2"))
     sizes = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(SMALL).items()}
     own = {n: t.contiguous() for n, t in export_float(small_net(), skip=()).items()}
     weights = Weights(
         "tiny",
-        {"intra": tensors, "extreme": own},
-        {"intra": metadata, "extreme": {"predictor": json.dumps(sizes)}},
+        {"intra": intra, "s2vc": s2vc, "extreme": own},
+        {"intra": intra_data, "s2vc": s2vc_data, "extreme": {"predictor": json.dumps(sizes)}},
         7,
     )
     return Extreme.load(weights, Extreme.pack_settings(**options), device="cpu")
@@ -281,7 +398,13 @@ def coded(codec: Extreme, frames: list[Tensor], quality: int = 30) -> tuple[list
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"candidates": 3, "threshold": 0.4}, {"beam": 2, "key_quality": 50, "steps": 2}]
+    "options",
+    [
+        {"gop_length": 30},
+        {"candidates": 3, "threshold": 0.4, "gop_length": 30, "restart": "pair"},
+        {"beam": 1, "key_quality": 50, "steps": 2, "gop_length": 30},
+        {"steps": 0, "threshold": 0.1, "gop_length": 30, "restart": "key"},
+    ],
 )
 def test_the_loop_is_closed(options: dict[str, object]) -> None:
     codec = codec_of(**options)
@@ -323,7 +446,7 @@ def test_quality_and_threshold_set_the_rate() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"steps": 0},
+        {"steps": 256},
         {"steps": 1.5},
         {"steps": True},
         {"candidates": 257},
@@ -332,6 +455,9 @@ def test_quality_and_threshold_set_the_rate() -> None:
         {"key_quality": 64},
         {"beam": -1},
         {"noise": 1},
+        {"restart": "none"},
+        {"metric": "psnr"},
+        {"gop_length": 0},
     ],
 )
 def test_options_out_of_range(options: dict[str, object]) -> None:
@@ -343,10 +469,11 @@ def test_options_out_of_range(options: dict[str, object]) -> None:
     ("settings", "error"),
     [
         (b"", CorruptStream),
-        (bytes(6), CorruptStream),
-        (bytes(7), UnsupportedStream),
-        (b"\4\0\xff\xff\xff\0", CorruptStream),
-        (b"\4\0\0\0\x50\0", CorruptStream),
+        (bytes(9), CorruptStream),  # of length 0
+        (bytes(10), UnsupportedStream),
+        (b"\4\0\xff\xff\xff\0\0\0\x60", CorruptStream),
+        (b"\4\0\0\0\x50\0\0\0\x60", CorruptStream),
+        (b"\4\0\0\0\xff\0\3\0\x60", CorruptStream),
     ],
 )
 def test_settings_that_no_encoder_writes(settings: bytes, error: type[Exception]) -> None:
@@ -356,9 +483,32 @@ def test_settings_that_no_encoder_writes(settings: bytes, error: type[Exception]
         type(codec).load(weights, settings, device="cpu")
 
 
+def test_settings_come_back() -> None:
+    for options in (
+        Options(),
+        Options(0, 256, 0.25, 63, 255, "pair", "ms-ssim", 255),
+        Options(12, 8, 0.0001, None, 1, "key", "lpips", 1),
+    ):
+        back = Options.unpack(options.pack())
+        assert back == options._replace(threshold=back.threshold)
+        assert back.threshold == pytest.approx(options.threshold) if options.threshold else not back.threshold
+
+
+def test_frames_are_judged_by_what_one_likes() -> None:
+    """By MS-SSIM as an option, or by any distance set before encoding."""
+    frames = list(make_clip(3, 176, 176))
+    info = VideoInfo(176, 176, Fraction(25))
+    strict = codec_of(metric="ms-ssim", steps=0, threshold=0.0001)
+    lax = codec_of(metric="ms-ssim", steps=0, threshold=0.9)
+    own = codec_of(steps=0, threshold=0.1)
+    own.distance = lambda source, shown: torch.zeros(len(source))
+    sizes = [len(next(c.encode(iter(frames), info, ConstantQuality(20))).payload) for c in (strict, lax, own)]
+    assert sizes[0] > sizes[1] == sizes[2]
+
+
 def test_packets_that_no_encoder_writes() -> None:
     codec = codec_of()
     packets, _ = coded(codec, [make_clip(1, 64, 48)[0]] * 3)
-    for wrong in (replace(packets[0], type=FrameType.PREDICTED), replace(packets[0], num_frames=31)):
-        with pytest.raises(CorruptStream, match="INTRA packets of up to 30"):
+    for wrong in (replace(packets[0], type=FrameType.PREDICTED), replace(packets[0], num_frames=61)):
+        with pytest.raises(CorruptStream, match="INTRA packets of up to 60"):
             next(codec.decode([wrong], INFO))

@@ -1,8 +1,9 @@
 """The predictor of `extreme`: a rectified flow over what the next frames add to the last one.
 
-Past frames are what a decoder will have: now and then as `intra` codes them, with a little noise for the
-predictor's own faults, and sometimes only one of them, as behind a key frame. Liu et al. 2022 (arXiv
-2209.03003); times are drawn as in Esser et al. 2024 (arXiv 2403.03206), section 3.1.
+Two phases. First the flow: Liu et al. 2022 (arXiv 2209.03003), the clean residuals predicted and the loss
+that of the velocity, as in Li and He 2025 (arXiv 2511.13720); times as in Esser et al. 2024 (2403.03206,
+section 3.1). Then, from `perceptual_from` on, what a few steps of the sampler arrive at is compared with the
+source by LPIPS-Alex, which is what encoders judge it by; one step among them, at random, is learned from.
 """
 
 from __future__ import annotations
@@ -10,93 +11,119 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from gencodec.methods.extreme.network import PredictorConfig, PredictorNet
-from gencodec.methods.extreme.predictor import RESIDUAL
-from gencodec.methods.intra.model import IntraModel
-from gencodec.nn.quality import NUM_QUALITIES
+from gencodec.methods.extreme.network import RESIDUAL, PredictorConfig, PredictorNet, Seen
+from gencodec.methods.extreme.predictor import denoiser, signed_pictures
+from gencodec.metrics.lpips import Lpips
+from gencodec.sampler.samplers import sample_euler
+from gencodec.sampler.schedule import flow_shifted
+
+EARLIEST = 0.05  # of the velocity's loss: times below weigh as this one
+JUDGED = 2  # frames of each clip that LPIPS sees, which takes longer than the network
+LOGGED = 20  # steps between comparisons with the last frame
 
 
 @dataclass(frozen=True, slots=True)
 class PredictorRecipe:
-    """How past frames are degraded, and how fast it learns."""
+    """How fast it learns, and from when on by LPIPS."""
 
-    coded: float = 0.5  # share of clips whose past frames are as `intra` codes them
-    noisy: float = 0.5  # share with noise on the past, of a deviation up to ...
-    noise: float = 0.05  # ... of [-1,1]
-    alone: float = 0.25  # share that sees only one past frame
+    perceptual_from: float = 1.0  # of the budget; 1: never
+    pixels: float = 0.5  # weight of the mean absolute error beside LPIPS, pictures in [-1,1]
+    steps: int = 4  # of the sampler, in the second phase
     learning_rate: float = 3e-4
-    batch: int = 4
+    batch: int = 8
     crop: int = 128
 
 
+class Examples(Protocol):
+    """Turns a batch of the source into what is seen and what should follow."""
+
+    def __call__(self, batch: Tensor, net: PredictorNet) -> tuple[Seen, Tensor]:
+        """What is seen, and the next frames (B,predicted*C,H,W) in [-1,1]."""
+        ...
+
+
 class PredictorTask:
-    """State and one step of the training; see `trainer.Task`. Batches are clips (B,past+predicted,C,H,W)."""
+    """State and one step of the training; see `trainer.Task`."""
 
     def __init__(
         self,
         recipe: PredictorRecipe,
         config: PredictorConfig,
-        intra: IntraModel | None,
+        examples: Examples,
         device: torch.device,
         seed: int,
     ) -> None:
         torch.manual_seed(seed)
-        self.recipe, self.device, self.intra = recipe, device, intra
+        self.recipe, self.device, self.examples = recipe, device, examples
         self.random = np.random.default_rng(seed)
         self.model = PredictorNet(config).to(device).to(memory_format=torch.channels_last)
+        self.lpips = Lpips.load(device) if recipe.perceptual_from < 1 else None
         group = {"params": list(self.model.parameters()), "scale": 1.0}
         fused = device.type == "cuda"
         self.optimizer = torch.optim.AdamW([group], recipe.learning_rate, weight_decay=0.0, fused=fused)
         self.rescaled = False
+        self.count = 0  # perceptual steps so far
 
     def learning_rate(self, progress: float) -> float:
         """A cosine from the peak to 2 %."""
         return self.recipe.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def step(self, x: Tensor, progress: float) -> dict[str, float]:
-        """One optimizer step on clips in [0,1]; returns what the log shows."""
+        """One optimizer step on a batch of the source; returns what the log shows."""
         self.model.train()
-        loss = self.loss(x)
+        seen, target = self.examples(x, self.model)
+        if progress < self.recipe.perceptual_from:
+            loss, figures = self.flow_loss(seen, target), dict[str, float]()
+        else:
+            loss, figures = self.perceptual_loss(seen, target)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
-        return {"loss": loss.item()}
+        return {"loss": loss.item()} | figures
 
-    def loss(self, x: Tensor) -> Tensor:
+    def flow_loss(self, seen: Seen, target: Tensor) -> Tensor:
         """Mean squared error of the velocity, noise - residuals."""
-        c = self.model.config
-        past, known = self.degraded(x[:, : c.past])
-        last = past[:, -c.channels :].repeat(1, c.predicted, 1, 1)
-        residuals = (2 * x[:, c.past :].flatten(1, 2) - 1 - last) / RESIDUAL
-        noise = torch.randn(residuals.shape, device=self.device)
-        t = torch.randn(len(x), device=self.device).sigmoid()[:, None, None, None]
-        noisy = (1 - t) * residuals + t * noise
-        velocity = self.model(noisy, past, 1000 * t.flatten(), known)
-        return F.mse_loss(velocity, noise - residuals)
+        residuals = (target - signed_pictures(torch.zeros_like(target), seen, self.model.config)) / RESIDUAL
+        t = torch.randn(len(target), device=self.device).sigmoid()[:, None, None, None]
+        noisy = (1 - t) * residuals + t * torch.randn_like(residuals)
+        clean = self.model(noisy, seen, 1000 * t.flatten())
+        return ((clean - residuals) / t.clamp_min(EARLIEST)).square().mean()
+
+    def perceptual_loss(self, seen: Seen, target: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """LPIPS-Alex of what some step of the sampler takes for clean, and its error in pixels."""
+        assert self.lpips is not None
+        sigmas = flow_shifted(self.recipe.steps)
+        last = int(self.random.integers(self.recipe.steps))
+        x = torch.randn_like(target)
+        denoise = denoiser(self.model, seen)
+        if last:
+            with torch.no_grad():
+                x = sample_euler(denoise, x, sigmas[: last + 1])
+        clean = denoise(x, sigmas[last].to(self.device))
+        shown = signed_pictures(clean, seen, self.model.config).clamp(-1, 1)
+        chosen = torch.from_numpy(self.random.permutation(self.model.config.predicted)[:JUDGED])
+        wanted, got = (_frames(x.unflatten(1, (-1, 3))[:, chosen]) for x in (target, shown))
+        away = self.lpips.distance(got, wanted).mean()
+        error = (shown - target).abs().mean()
+        figures = {"lpips": away.item(), "error": error.item()}
+        if self.count % LOGGED == 0:
+            held = _frames(seen.past[:, None, -3:].expand(-1, len(chosen), -1, -1, -1))
+            figures["of_last_frame"] = away.item() / float(self._held(held, wanted))
+        self.count += 1
+        return away + self.recipe.pixels * error, figures
 
     @torch.no_grad()
-    def degraded(self, past: Tensor) -> tuple[Tensor, Tensor]:
-        """Past frames (B,past,C,H,W) in [0,1] as a decoder may have them, and how many it has, (B,)."""
-        r, count = self.recipe, past.shape[1]
-        frames = past
-        if self.intra is not None and self.random.random() < r.coded:
-            frames = self._coded(past)
-        if self.random.random() < r.noisy:
-            deviation = r.noise * float(self.random.random())
-            frames = (frames + deviation / 2 * torch.randn(frames.shape, device=self.device)).clamp(0, 1)
-        frames = (frames * 255).round() / 255  # both sides see uint8
-        alone = torch.from_numpy(self.random.random(len(past)) < r.alone).to(self.device)
-        oldest = torch.where(alone[:, None, None, None, None], frames[:, -1:], frames)
-        known = torch.where(alone, 1, count)
-        return 2 * oldest.flatten(1, 2) - 1, known
+    def _held(self, last: Tensor, wanted: Tensor) -> Tensor:
+        """LPIPS-Alex of the last frame, had it been shown instead."""
+        assert self.lpips is not None
+        return self.lpips.distance(last, wanted).mean()
 
     def state(self) -> dict[str, object]:
         """All that a resumed run needs."""
@@ -104,21 +131,24 @@ class PredictorTask:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": self.random.bit_generator.state,
+            "torch": torch.get_rng_state(),
             "config": asdict(self.model.config),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`."""
-        self.model.load_state_dict(state["model"])
+        self.begin_from(state)
         for group in state["optimizer"]["param_groups"]:
             group["fused"] = self.device.type == "cuda"  # the checkpoint may come from another device
         self.optimizer.load_state_dict(state["optimizer"])
         self.random.bit_generator.state = state["random"]
+        torch.set_rng_state(state["torch"])
 
-    def _coded(self, past: Tensor) -> Tensor:
-        """As key frames of one random quality."""
-        assert self.intra is not None
-        x = past.flatten(0, 1)
-        quality = torch.full((len(x),), int(self.random.integers(NUM_QUALITIES)), device=self.device)
-        y_hat = self.intra.latents(self.intra.transforms.to_latents(x, quality).float(), quality).y_hat
-        return self.intra.transforms.to_picture(y_hat, quality).clamp(0, 1).view(past.shape)
+    def begin_from(self, state: Mapping[str, Any]) -> None:
+        """Take over the network of another run alone."""
+        self.model.load_state_dict(state["model"])
+
+
+def _frames(x: Tensor) -> Tensor:
+    """(B,n,3,H,W) in [-1,1] as pictures (B*n,3,H,W) in [0,1]."""
+    return (x.flatten(0, 1) + 1) / 2

@@ -1,21 +1,16 @@
-"""`extreme`: key frames, and between them what both sides generate. All that goes on the wire is here.
+"""`extreme`: coded frames, and between them what both sides generate. All that goes on the wire is here.
 
-A packet is a group of up to 30 frames, INTRA: the first key frame, then events (`gop`). The settings in the
-header say how the predictor samples, which a decoder must know, and how the encoder decided:
-
-    steps u8 | candidates - 1 u8 | threshold u16, in 1/10000, 0: by quality | key quality u8, 255: by quality
-    | beam u8, 0: the greedy rule
+A packet is a group of pictures, INTRA: the first key frame, then events (`gop`). A group ends at its length
+or at a scene cut. Settings: `settings`.
 
 Paper: Extreme Video Compression with Pre-trained Diffusion Models (arXiv 2402.08934); from facts alone. MIT.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, partial
-from itertools import islice
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -28,16 +23,19 @@ from gencodec.codec import (
     FrameType,
     Packet,
     RateControl,
-    UnsupportedStream,
     VideoInfo,
     Weights,
 )
-from gencodec.methods.extreme.gop import MAX_FRAMES, GopCoder
+from gencodec.methods.extreme.distances import distance_by
+from gencodec.methods.extreme.gop import GopCoder, LastFrame, Predictor
 from gencodec.methods.extreme.network import PredictorConfig, PredictorNet
 from gencodec.methods.extreme.predictor import FlowPredictor
-from gencodec.methods.extreme.search import GopSearch
+from gencodec.methods.extreme.search import Distance, GopSearch
+from gencodec.methods.extreme.settings import Options
 from gencodec.methods.intra.codec import KeyFrameCoder
-from gencodec.metrics.lpips import Lpips
+from gencodec.methods.s2vc.cuts import scenes_of
+from gencodec.methods.s2vc.loop import LoopCoder
+from gencodec.methods.s2vc.rendering import Renderer
 from gencodec.nn.quality import NUM_QUALITIES
 from gencodec.nn.state import config_from, load_float
 from gencodec.sampler.noise import Noise
@@ -45,21 +43,11 @@ from gencodec.sampler.noise import Noise
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-SETTINGS = struct.Struct("<BBHBB")
-BY_QUALITY = 255
 THRESHOLDS = (0.5, 0.05)  # LPIPS-Alex that a generated frame may have, at quality 0 and 63
-KEY_QUALITIES = (4, 60)  # `intra`'s, at quality 0 and 63
+KEY_QUALITIES = (4, 60)  # `s2vc`'s, of coded frames, at quality 0 and 63
 PRICES = (2e-4, 2e-6)  # LPIPS-Alex of a frame that a bit is worth, at quality 0 and 63, for the beam
-
-
-class Options(NamedTuple):
-    """What the settings hold; None: as the quality says."""
-
-    steps: int = 4
-    candidates: int = 1
-    threshold: float | None = None
-    key_quality: int | None = None
-    beam: int = 0
+RESET_PERIOD = 32  # coded frames after which the generator forgets
+ALL_ANCHORS = 1  # cycle of the coding loop: coded frames are rare, and all that others are made of
 
 
 class Extreme(Codec):
@@ -69,57 +57,43 @@ class Extreme(Codec):
     codec_id: ClassVar[int] = 2
     version: ClassVar[int] = 1
     qualities: ClassVar[range] = range(NUM_QUALITIES)
-    weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {}
+    weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
+        "tiny": (("extreme-tiny-1", "s2vc-tiny-2", "intra-tiny-4"),)
+    }
     paper: ClassVar[str] = "Extreme Video Compression, https://arxiv.org/abs/2402.08934"
 
     def __init__(self, coder: GopCoder, options: Options, preset: str, weights_id: int) -> None:
         self.coder, self.options, self.preset, self.weights_id = coder, options, preset, weights_id
-        self.settings = self.pack_settings(**options._asdict())
+        self.settings = options.pack()
 
     @classmethod
     def pack_settings(cls, **options: object) -> bytes:
-        """`steps` (4) 1..255, `candidates` (1) 1..256, `beam` (0) 0..255; `threshold` and `key_quality`, else
-        by quality. Raises ValueError.
+        """Fields of `settings.Options`. Raises ValueError.
+
+        `steps` (4) 0..255 of the sampler, 0: the last frame is repeated; `candidates` (1) 1..256; `threshold`
+        (by quality) of the distance to the source, above which frames are not kept; `key_quality` (by
+        quality) 0..63 of coded frames; `beam` (0) 0..255, 0: the greedy rule; `restart` ("inter"), "key" or
+        "pair"; `metric` ("lpips") or "ms-ssim"; `gop_length` (60) 1..255.
         """
         if unknown := sorted(options.keys() - set(Options._fields)):
             raise ValueError(f"method 'extreme' has options {', '.join(Options._fields)}, got {unknown}")
-        given = Options(**options)  # type: ignore[arg-type]
-        threshold, key = given.threshold, given.key_quality
-        if threshold is not None and not 0.0001 <= threshold <= 6:
-            raise ValueError(f"threshold is a distance of 0.0001 to 6, got {threshold!r}")
-        whole = (("steps", 1, 255), ("candidates", 1, 256), ("beam", 0, 255), ("key_quality", 0, 63))
-        for name, low, high in whole:
-            value = getattr(given, name)
-            if value is None and name == "key_quality":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ValueError(f"{name} is a whole number {low}..{high}, got {value!r}")
-        parts = (round(10000 * (threshold or 0)), BY_QUALITY if key is None else key, given.beam)
-        return SETTINGS.pack(given.steps, given.candidates - 1, *parts)
+        return Options(**options).pack()  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, weights: Weights, settings: bytes, *, device: torch.device | str) -> Self:
         """See `Codec.load`."""
-        if len(settings) > SETTINGS.size:
-            raise UnsupportedStream("the stream has settings of a newer extreme; install a newer gencodec")
-        if len(settings) < SETTINGS.size:
-            raise CorruptStream(
-                f"extreme has {SETTINGS.size} bytes of settings, the header holds {len(settings)}"
-            )
-        steps, candidates, threshold, key, beam = SETTINGS.unpack(settings)
-        if steps == 0 or threshold > 60000 or NUM_QUALITIES <= key < BY_QUALITY:
-            raise CorruptStream("the settings of extreme are none that an encoder writes")
-        options = Options(
-            steps,
-            candidates + 1,
-            threshold / 10000 if threshold else None,
-            None if key == BY_QUALITY else key,
-            beam,
-        )
-        keys = KeyFrameCoder(weights.files["intra"], weights.metadata["intra"], device)
-        net = PredictorNet(config_from(PredictorConfig, weights.metadata["extreme"].get("predictor", "{}")))
-        load_float(net, weights.files["extreme"], skip=())
-        coder = GopCoder(keys, FlowPredictor(net.to(keys.device), steps), options.candidates)
+        options = Options.unpack(settings)
+        key = KeyFrameCoder(weights.files["intra"], weights.metadata["intra"], device)
+        tensors, metadata = weights.files["s2vc"], weights.metadata["s2vc"]
+        loop = LoopCoder(tensors, key, metadata.get("fingerprint", ""), ALL_ANCHORS)
+        renderer = Renderer(tensors, metadata.get("generator", "{}"), key.device, RESET_PERIOD)
+        predictor: Predictor = LastFrame()
+        if options.steps:
+            config = config_from(PredictorConfig, weights.metadata["extreme"].get("predictor", "{}"))
+            net = PredictorNet(config)
+            load_float(net, weights.files["extreme"], skip=())
+            predictor = FlowPredictor(net.to(key.device), options.steps)
+        coder = GopCoder(loop, renderer, predictor, options.candidates)
         return cls(coder, options, weights.preset, weights.id)
 
     def encode(
@@ -132,9 +106,9 @@ class Extreme(Codec):
         on_recon: Callable[[Tensor], None] | None = None,
         on_symbols: Callable[[np.ndarray], None] | None = None,
     ) -> Iterator[Packet]:
-        """See `Codec.encode`: a packet for every 30 frames."""
-        source, first = iter(frames), 0
-        while group := list(islice(source, MAX_FRAMES)):
+        """See `Codec.encode`: a packet for every group of pictures."""
+        first = 0
+        for group in scenes_of(frames, self.options.gop_length):
             gop = rate.select(partial(self._encode_gop, group, Noise(seed, first), video))
             for symbols in gop.symbols:
                 if on_symbols:
@@ -155,12 +129,17 @@ class Extreme(Codec):
     ) -> Iterator[Tensor]:
         """See `Codec.decode`."""
         for packet in packets:
-            if packet.type != FrameType.INTRA or not 1 <= packet.num_frames <= MAX_FRAMES:
+            if packet.type != FrameType.INTRA or not 1 <= packet.num_frames <= self.options.gop_length:
                 raise CorruptStream(
-                    f"extreme has INTRA packets of up to {MAX_FRAMES} frames, got {packet.type!r}, "
-                    f"{packet.num_frames}"
+                    f"extreme has INTRA packets of up to {self.options.gop_length} frames here, got "
+                    f"{packet.type!r}, {packet.num_frames}"
                 )
             yield from self._decode_packet(packet, Noise(seed, packet.first_frame), video, on_symbols)
+
+    @cached_property
+    def distance(self) -> Distance:
+        """What encoders judge predicted frames by; any other may be set in its place before `encode`."""
+        return distance_by(self.options.metric, self.coder.loop.device)
 
     def _decode_packet(
         self,
@@ -169,38 +148,29 @@ class Extreme(Codec):
         video: VideoInfo,
         on_symbols: Callable[[np.ndarray], None] | None = None,
     ) -> Iterator[Tensor]:
-        key_quality = self._key_quality(packet.quality)
-        symbols, events, keys = self.coder.read(packet.payload, video, key_quality, packet.num_frames)
+        quality = self._key_quality(packet.quality)
+        symbols, events, coded = self.coder.read(packet.payload, video, quality, packet.num_frames)
         for array in symbols:
             if on_symbols:
                 on_symbols(array)
-        yield from self.coder.render(events, keys, video, key_quality, noise)
+        yield from self.coder.render(events, coded, video, noise)
 
     def _encode_gop(self, group: list[Tensor], noise: Noise, video: VideoInfo, quality: int) -> EncodedGop:
-        key_quality = self._key_quality(quality)
-        search = GopSearch(self.coder, group, video, key_quality, noise, self._distance)
+        own = self._key_quality(quality)
+        search = GopSearch(self.coder, group, video, own, noise, self.distance, self.options.restart)
         if self.options.beam:
             events = search.best(_between(PRICES, quality), self.options.beam)
         else:
             events = search.greedy(self.options.threshold or _between(THRESHOLDS, quality))
-        payload, symbols = self.coder.write(group, events, key_quality)
+        payload, symbols = self.coder.write(group, events, own)
         packet = Packet(FrameType.INTRA, quality, noise.first_frame, len(group), payload)
         return EncodedGop([packet], symbols, group, lambda: self._decode_packet(packet, noise, video))
 
     def _key_quality(self, quality: int) -> int:
-        """`intra`'s, for the key frames of a packet of `quality`."""
+        """`s2vc`'s, for the coded frames of a packet of `quality`."""
         first, last = KEY_QUALITIES
         by_quality = round(first + (last - first) * quality / (NUM_QUALITIES - 1))
         return by_quality if self.options.key_quality is None else self.options.key_quality
-
-    def _distance(self, source: Tensor, decoded: Tensor) -> Tensor:
-        """LPIPS-Alex of frames, uint8 (N,3,H,W) each: (N,)."""
-        device = self.coder.key.device
-        return self._lpips(source.to(device), decoded.to(device))
-
-    @cached_property
-    def _lpips(self) -> Lpips:
-        return Lpips.load(self.coder.key.device)
 
 
 def _between(ends: tuple[float, float], quality: int) -> float:

@@ -1,4 +1,4 @@
-"""What the encoder decided, in order: a key frame, or how many of the predicted frames are kept, and which.
+"""What the encoder decided, in order: a coded frame, or how many of the predicted ones are kept, and which.
 
 The mask of coded and generated frames would not do: six generated frames may be five and one or three and
 three, which see other past frames and draw other noise. Events of a group of pictures share one adaptive
@@ -21,27 +21,33 @@ from gencodec.entropy.flags import (
     put_integers,
 )
 
-KEY = 0  # as a count of kept frames
+KEY, INTER = 0, -1  # as a count of kept frames: one coded alone, one coded against the last coded one
 
 
 class Event(NamedTuple):
-    """`kept` predicted frames, 1 and more, of candidate number `candidate`; or a key frame, KEY."""
+    """`kept` predicted frames, 1 and more, of candidate `candidate`; or a coded frame, KEY or INTER."""
 
     kept: int
     candidate: int = 0
+
+    @property
+    def frames(self) -> int:
+        """How many frames it stands for."""
+        return max(self.kept, 1)
 
 
 class EventWriter:
     """Puts events into a packet; `predicted` frames are on offer at once, from `candidates` samples."""
 
     def __init__(self, encoder: Encoder, predicted: int, candidates: int) -> None:
-        self.encoder, self.candidates = encoder, candidates
-        self.model = AdaptiveCounts(predicted + 1)
+        self.encoder, self.predicted, self.candidates = encoder, predicted, candidates
+        self.model = AdaptiveCounts(predicted + 2)
 
     def put(self, event: Event) -> None:
         """Add one. Raises ValueError for one that was not on offer."""
-        put_adaptive(self.encoder, np.array([event.kept]), self.model)
-        if event.kept != KEY:
+        value = event.kept % (self.predicted + 2)  # INTER comes last
+        put_adaptive(self.encoder, np.array([value]), self.model)
+        if event.kept > 0:
             put_integers(self.encoder, np.array([event.candidate]), self.candidates)
 
 
@@ -49,10 +55,11 @@ class EventReader:
     """Reads them back."""
 
     def __init__(self, decoder: Decoder, predicted: int, candidates: int) -> None:
-        self.decoder, self.candidates = decoder, candidates
-        self.model = AdaptiveCounts(predicted + 1)
+        self.decoder, self.predicted, self.candidates = decoder, predicted, candidates
+        self.model = AdaptiveCounts(predicted + 2)
 
     def get(self) -> Event:
         """The next one; from a damaged packet any that was on offer."""
-        kept = int(get_adaptive(self.decoder, 1, self.model)[0])
-        return Event(kept, 0 if kept == KEY else int(get_integers(self.decoder, 1, self.candidates)[0]))
+        value = int(get_adaptive(self.decoder, 1, self.model)[0])
+        kept = INTER if value > self.predicted else value
+        return Event(kept, int(get_integers(self.decoder, 1, self.candidates)[0]) if kept > 0 else 0)

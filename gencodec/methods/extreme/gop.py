@@ -1,17 +1,19 @@
-"""A group of pictures of `extreme`: key frames, and between them what both sides generate from the last ones.
+"""A group of pictures of `extreme`: coded frames, and between them what both sides generate from these.
 
-    key frame ─► predict 5 ─► keep 3 ─► predict 5 ─► keep 5 ─► predict 5 ─► keep none: key frame ─► ...
+    key frame ─► predict 5 ─► keep 3 ─► predict 5 ─► keep 5 ─► predict 5 ─► keep none: restart ─► ...
 
-A predictor sees the last frames as uint8, as every decoder shows them, and noise that depends on the seed,
-the group's first frame and its own place alone. So what an encoder tried and dropped leaves no trace. One
-packet holds the whole group: the first key frame, then events, each followed by what it announces.
+A restart codes one frame: against the last coded one, by the coding loop of `s2vc` (INTER), or alone (KEY).
+Coded frames depend on coded frames only, so they are the same everywhere, whatever was generated between.
+A predictor sees frames as uint8, as every decoder shows them, and noise that depends on the seed, the group's
+first frame and its own place alone. So what an encoder tried and dropped leaves no trace. One packet holds
+the whole group: the first key frame, then events, each followed by what it announces.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,21 +21,22 @@ from torch import Tensor
 
 from gencodec.codec import CorruptStream, VideoInfo
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
-from gencodec.methods.extreme.events import KEY, Event, EventReader, EventWriter
-from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.extreme.events import INTER, KEY, Event, EventReader, EventWriter
+from gencodec.methods.extreme.motion import velocity_of
+from gencodec.methods.extreme.past import Past
+from gencodec.methods.s2vc.generator import Memory
+from gencodec.methods.s2vc.loop import Coded, LoopCoder
+from gencodec.methods.s2vc.rendering import Renderer
 from gencodec.sampler.noise import Noise
-
-MAX_FRAMES = 30  # of a group
 
 
 class Predictor(Protocol):
-    """Continues a video. `past` frames at most are looked at, `predicted` come at once."""
+    """Continues a video; `predicted` frames come at once."""
 
-    past: int
     predicted: int
 
-    def __call__(self, frames: Tensor, noise: Noise, chunk: int, candidates: list[int]) -> Tensor:
-        """The last frames, uint8 (1..past,3,H,W), to (len(candidates),predicted,3,H,W), uint8.
+    def __call__(self, past: Past, noise: Noise, chunk: int, candidates: list[int]) -> Tensor:
+        """What each candidate offers behind `past`: (len(candidates),predicted,3,H,W), uint8.
 
         A candidate's frames must not depend on the others beside it, but for rounding.
         """
@@ -43,79 +46,105 @@ class Predictor(Protocol):
 class LastFrame:
     """Repeats the last frame: what every other predictor has to beat."""
 
-    past, predicted = 1, 5
+    predicted = 5
 
-    def __call__(self, frames: Tensor, noise: Noise, chunk: int, candidates: list[int]) -> Tensor:
+    def __call__(self, past: Past, noise: Noise, chunk: int, candidates: list[int]) -> Tensor:
         """See `Predictor`."""
-        return frames[-1].expand(len(candidates), self.predicted, -1, -1, -1)
+        return past.frames[-1].expand(len(candidates), self.predicted, -1, -1, -1)
+
+
+class Shown(NamedTuple):
+    """What the next coded or predicted frame needs: the last coded one, the generator's memory, the past."""
+
+    coded: Coded
+    memory: Memory
+    past: Past
 
 
 @dataclass(frozen=True)
 class GopCoder:
-    """Events and key frames to a payload and back. Stateless between calls."""
+    """Events and coded frames to a payload and back. Stateless between calls."""
 
-    key: KeyFrameCoder
+    loop: LoopCoder
+    renderer: Renderer
     predictor: Predictor
     candidates: int = 1
 
     def write(
         self, frames: list[Tensor], events: list[Event], quality: int
     ) -> tuple[bytes, list[np.ndarray]]:
-        """The payload of `frames`, uint8 (3,H,W), and its symbols; key frames are at `intra`'s `quality`.
+        """The payload of `frames`, uint8 (3,H,W), and its symbols; coded frames are at `s2vc`'s `quality`.
 
         `events` are those behind the first key frame.
         """
         encoder = SymbolEncoder()
         writer = EventWriter(encoder, self.predictor.predicted, self.candidates)
-        symbols = list(self.key.encode(encoder, frames[0], quality).symbols)
-        at = 1
+        coded = self.loop.put_key(encoder, frames[0], quality)
+        symbols, at = list(coded.symbols), 1
         for event in events:
             writer.put(event)
             symbols.append(np.array(event, np.int32))
             if event.kept == KEY:
-                symbols += self.key.encode(encoder, frames[at], quality).symbols
-            at += event.kept or 1
+                coded = self.loop.put_key(encoder, frames[at], quality)
+            elif event.kept == INTER:
+                coded = self.loop.put(encoder, frames[at], coded.state, quality)
+            symbols += coded.symbols if event.kept <= 0 else []
+            at += event.frames
         return encoder.finish(), symbols
 
     def read(
         self, payload: bytes, video: VideoInfo, quality: int, count: int
-    ) -> tuple[list[np.ndarray], list[Event], list[Tensor]]:
-        """Symbols, events, and key frames as y_hat, of a payload of `count` frames. Raises CorruptStream."""
+    ) -> tuple[list[np.ndarray], list[Event], list[Coded]]:
+        """Symbols, events and coded frames of a payload of `count` frames. Raises CorruptStream."""
         decoder = SymbolDecoder(payload)
         reader = EventReader(decoder, self.predictor.predicted, self.candidates)
-        coded = self.key.decode(decoder, video, quality)
-        symbols, events, keys, at = list(coded.symbols), [], [coded.y_hat], 1
+        every = [self.loop.get_key(decoder, video, quality)]
+        symbols, events, at = list(every[0].symbols), [], 1
         while at < count:
             event = reader.get()
             symbols.append(np.array(event, np.int32))
             events.append(event)
             if event.kept == KEY:
-                coded = self.key.decode(decoder, video, quality)
-                symbols += coded.symbols
-                keys.append(coded.y_hat)
-            at += event.kept or 1
+                every.append(self.loop.get_key(decoder, video, quality))
+            elif event.kept == INTER:
+                every.append(self.loop.get(decoder, every[-1].state, quality))
+            symbols += every[-1].symbols if event.kept <= 0 else []
+            at += event.frames
         decoder.finish()
         if at > count:
             raise CorruptStream(f"a packet of {count} frames keeps {at - count} more")
-        return symbols, events, keys
+        return symbols, events, every
 
     def render(
-        self, events: list[Event], keys: list[Tensor], video: VideoInfo, quality: int, noise: Noise
+        self, events: list[Event], coded: list[Coded], video: VideoInfo, noise: Noise
     ) -> Iterator[Tensor]:
         """The frames, uint8 (3,H,W) on the CPU."""
-        waiting = iter(keys)
-        last = [self.key.render(next(waiting), video, quality)]
-        yield last[0]
+        waiting = iter(coded)
+        shown = self.begun(next(waiting), video)
+        yield shown.past.anchor
         for chunk, event in enumerate(events):
-            if event.kept == KEY:
-                last = [self.key.render(next(waiting), video, quality)]
-                yield last[0]
+            if event.kept > 0:
+                frames = self.predict(shown.past, noise, chunk, [event.candidate])[0, : event.kept]
+                shown = shown._replace(past=shown.past.then(frames))
+                yield from frames
                 continue
-            frames = self.predict(last, noise, chunk, [event.candidate])[0, : event.kept]
-            last = [*last, *frames][-self.predictor.past :]
-            yield from frames
+            one = next(waiting)
+            shown = self.begun(one, video) if event.kept == KEY else self.restarted(shown, one, video)
+            yield shown.past.anchor
 
-    def predict(self, last: list[Tensor], noise: Noise, chunk: int, candidates: list[int]) -> Tensor:
-        """What each candidate offers behind the frames `last`: (len(candidates),predicted,3,H,W), uint8."""
+    def begun(self, coded: Coded, video: VideoInfo) -> Shown:
+        """Behind a key frame."""
+        picture, memory = self.renderer.render(coded, None, video)
+        return Shown(coded, memory, Past.of_key(picture))
+
+    def restarted(self, before: Shown, coded: Coded, video: VideoInfo) -> Shown:
+        """Behind a frame that was coded against the last coded one."""
+        picture, memory = self.renderer.render(coded, before.memory, video)
+        motion = torch.from_numpy(coded.state.motion)[None]
+        past = before.past.restarted(picture, velocity_of(motion, before.past.since + 1))
+        return Shown(coded, memory, past)
+
+    def predict(self, past: Past, noise: Noise, chunk: int, candidates: list[int]) -> Tensor:
+        """What each candidate offers: (len(candidates),predicted,3,H,W), uint8."""
         with torch.inference_mode():
-            return self.predictor(torch.stack(last), noise, chunk, candidates)
+            return self.predictor(past, noise, chunk, candidates)

@@ -1,16 +1,19 @@
-"""The predictor's network: a small U-Net that says where noisy next frames should move, given the last ones.
+"""The predictor's network: a small U-Net that says what the next frames add to the last one.
 
-    noisy residuals ‖ last frames ─► unshuffled ─► levels down ─► middle ─► levels up ─► shuffled ─► velocity
+    noisy residuals ‖ anchor ‖ last frame ‖ anchor moved on ─► unshuffled ─► levels down ─► middle
+      ─► levels up ─► shuffled ─► residual + mask x (moved on - last frame)
 
-What is predicted are residuals to the last frame: where nothing moves there is nothing to say. Time, and how
-many last frames there are, enter every block as scale and shift behind its second norm (AdaGN).
+It predicts the clean residuals themselves, not noise or velocity: what comes in is wider than the network,
+so noise cannot be carried through it (Li and He 2025, arXiv 2511.13720), and where nothing moves the answer
+is zero. Time, how much of the past is known, and how far back the anchor is, enter every block as scale and
+shift behind its second norm (AdaGN).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +22,14 @@ from torch import Tensor, nn
 from gencodec.nn.attention import Attention
 
 GROUP = 8  # channels a group of the norms
+RESIDUAL = 0.25  # deviation of what is predicted, pictures in [-1,1]; noise has 1
+LONG_AGO = 5  # frames since the anchor; the same from there on
+STILL = -3.0  # the mask's bias before training: next to nothing moves
 
 
 @dataclass(frozen=True, slots=True)
 class PredictorConfig:
-    """Sizes of the tiny preset for natural clips."""
+    """Sizes of the tiny preset for natural clips. `moved`: the anchor moved on is seen too."""
 
     channels: int = 3
     past: int = 2
@@ -32,11 +38,25 @@ class PredictorConfig:
     widths: tuple[int, ...] = (56, 88, 120, 144)
     blocks: int = 2  # a level, each way
     attention: tuple[bool, ...] = (False, False, False, True)
+    moved: bool = True
 
 
 SMMNIST = PredictorConfig(
-    channels=1, unshuffle=1, widths=(32, 64, 96, 128), attention=(False, False, True, True)
+    channels=1, unshuffle=2, widths=(48, 64, 96, 128), attention=(False, False, True, True), moved=False
 )
+
+
+class Seen(NamedTuple):
+    """What is known of the past: pictures in [-1,1].
+
+    past (B,past*C,H,W), the oldest first, the last frame last; moved (B,predicted*C,H,W), or nothing; known
+    (B,), how much of it is real: 1, the last frame alone, to `past`; since (B,), frames since the anchor.
+    """
+
+    past: Tensor
+    moved: Tensor | None
+    known: Tensor
+    since: Tensor
 
 
 class TimedBlock(nn.Module):
@@ -75,35 +95,37 @@ class Level(nn.Module):
 
 
 class PredictorNet(nn.Module):
-    """Velocity of a rectified flow over the residuals of `predicted` frames."""
+    """The clean residuals of `predicted` frames to the last one, in units of RESIDUAL."""
 
     def __init__(self, config: PredictorConfig | None = None) -> None:
         super().__init__()
         self.config = c = config or PredictorConfig()
         time = 4 * c.widths[0]
         self.time = nn.Sequential(nn.Linear(c.widths[0], time), nn.SiLU(), nn.Linear(time, time))
-        self.known = nn.Embedding(c.past, time)  # how many last frames there are
-        plane = c.channels * c.unshuffle**2
-        self.enter = nn.Conv2d((c.predicted + c.past) * plane, c.widths[0], 3, padding=1)
+        self.known = nn.Embedding(c.past, time)
+        self.since = nn.Embedding(LONG_AGO + 1, time)
+        plane, pictures = c.channels * c.unshuffle**2, c.predicted * (2 if c.moved else 1) + c.past
+        self.enter = nn.Conv2d(pictures * plane, c.widths[0], 3, padding=1)
         self.down, self.halvings, kept = self._down(time)
         self.middle = Level([c.widths[-1]], c.widths[-1], time, attends=True)
         self.up, self.doublings = self._up(time, kept)
         self.norm = nn.GroupNorm(c.widths[0] // GROUP, c.widths[0])
-        self.leave = nn.Conv2d(c.widths[0], c.predicted * plane, 3, padding=1)
+        masks = c.predicted * c.unshuffle**2 if c.moved else 0
+        self.leave = nn.Conv2d(c.widths[0], c.predicted * plane + masks, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(cast("Tensor", self.leave.bias))
 
     @property
     def multiple(self) -> int:
         """Of which both sides of a picture must be."""
         return self.config.unshuffle << (len(self.config.widths) - 1)
 
-    def forward(self, noisy: Tensor, past: Tensor, timestep: Tensor, known: Tensor) -> Tensor:
-        """noisy (B,predicted*C,H,W), past (B,past*C,H,W) in [-1,1], timestep (B,) 0..1000 -> like noisy.
-
-        `known` (B,): how many of the last frames are real, 1..past; the others repeat the oldest real one.
-        """
-        time = self.time(_angles(timestep, self.config.widths[0])) + self.known(known - 1)
-        x = self.enter(F.pixel_unshuffle(torch.cat([noisy, past], 1), self.config.unshuffle))
+    def forward(self, noisy: Tensor, seen: Seen, timestep: Tensor) -> Tensor:
+        """noisy (B,predicted*C,H,W), timestep (B,) 0..1000 -> like noisy."""
+        angles = _angles(timestep, self.config.widths[0])
+        time = self.time(angles) + self.known(seen.known - 1) + self.since(seen.since.clamp(max=LONG_AGO))
+        parts = [noisy, seen.past] if seen.moved is None else [noisy, seen.past, seen.moved]
+        x = self.enter(F.pixel_unshuffle(torch.cat(parts, 1), self.config.unshuffle))
         kept = [x]
         for number, level in enumerate(self.down):
             for i in range(self.config.blocks):
@@ -118,7 +140,17 @@ class PredictorNet(nn.Module):
                 x = cast("Level", level).step(i, torch.cat([x, kept.pop()], 1), time)
             if number < len(self.doublings):
                 x = self.doublings[number](F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return F.pixel_shuffle(self.leave(F.silu(self.norm(x))), self.config.unshuffle)
+        return self._residuals(F.pixel_shuffle(self.leave(F.silu(self.norm(x))), self.config.unshuffle), seen)
+
+    def _residuals(self, x: Tensor, seen: Seen) -> Tensor:
+        """What the last layer says, with the mask between the last frame and the anchor moved on applied."""
+        c = self.config
+        if seen.moved is None:
+            return x
+        own, mask = x.split([c.predicted * c.channels, c.predicted], 1)
+        change = seen.moved - seen.past[:, -c.channels :].repeat(1, c.predicted, 1, 1)
+        weight = (mask + STILL).sigmoid().repeat_interleave(c.channels, 1)
+        return own + weight * change / RESIDUAL
 
     def _down(self, time: int) -> tuple[nn.ModuleList, nn.ModuleList, list[int]]:
         """Levels, what halves between them, and the widths that are kept for the way up."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,6 +21,18 @@ LOST = 0.37  # of all blocks: a cut. Neighbours in 71 clips had at most 0.27, bu
 def is_cut(before: Tensor, after: Tensor) -> bool:
     """Whether `after`, uint8 (3,H,W), begins a new scene: most of it has nowhere to come from."""
     return lost_share(before, after) > LOST
+
+
+def scenes_of(frames: Iterable[Tensor], length: int) -> Iterator[list[Tensor]]:
+    """Runs of at most `length` frames, uint8 (3,H,W), with no cut in them."""
+    taken: list[Tensor] = []
+    for frame in frames:
+        if taken and (len(taken) == length or is_cut(taken[-1], frame)):
+            yield taken
+            taken = []
+        taken.append(frame)
+    if taken:
+        yield taken
 
 
 @torch.no_grad()

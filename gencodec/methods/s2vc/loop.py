@@ -24,6 +24,7 @@ from gencodec.entropy.motion import LIMIT, MotionCoder
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.intra.networks import STRIDE
 from gencodec.methods.s2vc.model import (
+    CYCLE,
     STEPS_PER_PIXEL,
     CodedFrame,
     CodingLoop,
@@ -69,12 +70,17 @@ class LoopCoder:
     """Codes frames against a state that the caller keeps; has none of its own.
 
     `recorded` is the fingerprint that the exact networks must have on this device; InexactDevice otherwise.
+    `cycle`: frames from anchor to anchor.
     """
 
     def __init__(
-        self, tensors: Mapping[str, Tensor], key: KeyFrameCoder, recorded: str | None = None
+        self,
+        tensors: Mapping[str, Tensor],
+        key: KeyFrameCoder,
+        recorded: str | None = None,
+        cycle: int = CYCLE,
     ) -> None:
-        self.key, self.device = key, key.device
+        self.key, self.device, self.cycle = key, key.device, cycle
         loop = CodingLoop()
         load_exact(loop.temporal, [], tensors, "temporal.")
         self.latents = LatentCoder.load(loop.latents, tensors)
@@ -84,25 +90,48 @@ class LoopCoder:
         if recorded is not None:
             check_fingerprint(self.fingerprint(), recorded, self.device)
 
-    @torch.inference_mode()
     def encode_key(self, frame: Tensor, quality: int) -> tuple[bytes, Coded]:
         """The payload of an INTRA packet for a frame, uint8 (3,H,W)."""
-        encoder, own = SymbolEncoder(), key_quality(quality)
-        coded = self.key.encode(encoder, frame, own)
-        return encoder.finish(), self._after_key(coded, own)
+        encoder = SymbolEncoder()
+        coded = self.put_key(encoder, frame, quality)
+        return encoder.finish(), coded
 
-    @torch.inference_mode()
     def decode_key(self, payload: bytes, video: VideoInfo, quality: int) -> Coded:
         """Read an INTRA packet. Raises CorruptStream."""
-        decoder, own = SymbolDecoder(payload), key_quality(quality)
-        coded = self.key.decode(decoder, video, own)
+        decoder = SymbolDecoder(payload)
+        coded = self.get_key(decoder, video, quality)
         decoder.finish()
-        return self._after_key(coded, own)
+        return coded
 
-    @torch.inference_mode()
     def encode(self, frame: Tensor, state: LoopState, quality: int) -> tuple[bytes, Coded]:
         """The payload of a PREDICTED packet for a frame, uint8 (3,H,W)."""
-        encoder, level = SymbolEncoder(), level_of(quality, state.age + 1)
+        encoder = SymbolEncoder()
+        coded = self.put(encoder, frame, state, quality)
+        return encoder.finish(), coded
+
+    def decode(self, payload: bytes, state: LoopState, quality: int) -> Coded:
+        """Read a PREDICTED packet. Raises CorruptStream."""
+        decoder = SymbolDecoder(payload)
+        coded = self.get(decoder, state, quality)
+        decoder.finish()
+        return coded
+
+    @torch.inference_mode()
+    def put_key(self, encoder: SymbolEncoder, frame: Tensor, quality: int) -> Coded:
+        """Put a key frame, uint8 (3,H,W), into `encoder`."""
+        own = key_quality(quality)
+        return self._after_key(self.key.encode(encoder, frame, own), own)
+
+    @torch.inference_mode()
+    def get_key(self, decoder: SymbolDecoder, video: VideoInfo, quality: int) -> Coded:
+        """Read it back. Raises CorruptStream."""
+        own = key_quality(quality)
+        return self._after_key(self.key.decode(decoder, video, own), own)
+
+    @torch.inference_mode()
+    def put(self, encoder: SymbolEncoder, frame: Tensor, state: LoopState, quality: int) -> Coded:
+        """Put a frame, uint8 (3,H,W), into `encoder`, against `state`."""
+        level = self._level(quality, state)
         x = pad_to_multiple(frame.to(self.device)[None].float() / 255, STRIDE)
         motion = self.loop.motion_of(x, state.picture, self._scalar(quality)).clamp(-LIMIT, LIMIT)
         field = motion[0].to(torch.int32).cpu().numpy()
@@ -113,19 +142,18 @@ class LoopCoder:
         y = self.loop.to_latents(x, prediction, self._scalar(level))
         # rounded first: hyper-latents say what symbols are like, and were trained on nothing finer
         coded = self.latents.encode(encoder, quantised(y), level, moved)
-        return encoder.finish(), self._after(state, quality, motion, prediction, moved, coded, symbols)
+        return self._after(state, quality, motion, prediction, moved, coded, symbols)
 
     @torch.inference_mode()
-    def decode(self, payload: bytes, state: LoopState, quality: int) -> Coded:
-        """Read a PREDICTED packet. Raises CorruptStream."""
-        decoder, level = SymbolDecoder(payload), level_of(quality, state.age + 1)
+    def get(self, decoder: SymbolDecoder, state: LoopState, quality: int) -> Coded:
+        """Read it back. Raises CorruptStream."""
+        level = self._level(quality, state)
         height, width = state.memory.shape[-2:]
         unit = motion_unit(quality)
         field, symbols = self.motion.decode(decoder, (height, width), _in_units(state.motion, unit))
         motion = torch.from_numpy(unit * field).to(self.device).float()[None]
         moved = self.loop.moved(state.memory, motion)
         coded = self.latents.decode(decoder, (height, width), level, self.device, moved)
-        decoder.finish()
         prediction = self.loop.predict(state.picture, motion)
         return self._after(state, quality, motion, prediction, moved, coded, symbols)
 
@@ -152,12 +180,15 @@ class LoopCoder:
         coded: CodedLatents,
         symbols: list[np.ndarray],
     ) -> Coded:
-        level = self._scalar(level_of(quality, state.age + 1))
+        level = self._scalar(self._level(quality, state))
         picture, scaled = self.loop.to_picture(coded.y_hat, prediction, level)
         memory = self.loop.temporal.update(moved, coded.y_hat)
         after = LoopState(picture, memory, state.age + 1, motion[0].to(torch.int32).cpu().numpy())
         frame = CodedFrame(picture, scaled, motion / STEPS_PER_PIXEL)
         return Coded(after, frame, quality, [*symbols, *coded.symbols])
+
+    def _level(self, quality: int, state: LoopState) -> int:
+        return level_of(quality, state.age + 1, self.cycle)
 
     def _scalar(self, value: int) -> Tensor:
         return torch.tensor([value], device=self.device)

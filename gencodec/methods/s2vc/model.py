@@ -67,13 +67,13 @@ def key_quality(quality: int) -> int:
     return min(KEY_QUALITY + 21 * quality // 20, NUM_QUALITIES - 1) - 3 * max(LOW - quality, 0) // 2
 
 
-def level_of(quality: int, age: int) -> int:
+def level_of(quality: int, age: int, cycle: int = CYCLE) -> int:
     """Steps and prior of a frame, `age` frames behind the key frame, in a packet of `quality`.
 
     0..27 for frames between anchors, 28..63 for anchors: the prior knows what it has before it.
     """
     last = NUM_QUALITIES - 1
-    if age % CYCLE:
+    if age % cycle:
         return quality * (BETWEEN - 1) // last
     return BETWEEN + quality * (last - BETWEEN) // last
 
