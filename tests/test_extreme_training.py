@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import struct
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,13 +17,15 @@ from conftest import make_clip
 
 from gencodec import training
 from gencodec.codec import VideoInfo
-from gencodec.methods.extreme.network import PredictorConfig
-from gencodec.methods.intra.model import IntraModel
+from gencodec.methods.extreme.network import SMMNIST, PredictorConfig, PredictorNet
+from gencodec.nn.state import config_from, load_float
 from gencodec.training.extreme import PredictorRecipe, PredictorTask
+from gencodec.training.extreme_cli import load_models
+from gencodec.training.extreme_examples import CleanExamples, CodedExamples
+from gencodec.training.extreme_record import AHEAD, BATCH, FARTHEST, AnchorBank, record
 from gencodec.training.moving_mnist import DIGIT, SIDE, MovingMnist, read_images, walk
-from gencodec.training.trainer import Task
 from gencodec.video import write_video
-from gencodec.weights import load_named
+from gencodec.weights import load_file
 
 SMALL = PredictorConfig(unshuffle=2, widths=(16, 24), blocks=1, attention=(False, True))
 
@@ -79,81 +83,183 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
         read_images(tmp_path / "x.idx")
 
 
+# ---- examples --------------------------------------------------------------------------------------------
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records of a small moving clip, with restarts and without."""
+    folder = tmp_path_factory.mktemp("records")
+    record(load_models(), Panning(), folder, first=0, count=6, seed=1)
+    return folder
+
+
+class Panning:
+    """Clips of a picture that goes two pixels to the left from frame to frame."""
+
+    def batch(self, size: int, generator: np.random.Generator) -> torch.Tensor:
+        still = make_clip(1, 192, 96)[0].float() / 255
+        frames = [still.roll(-2 * t, -1)[:, :96, 48:144] for t in range(FARTHEST + 1 + AHEAD)]
+        return torch.stack([torch.stack(frames)] * size)
+
+
+def test_records_are_what_both_sides_know(records: Path) -> None:
+    bank = AnchorBank(records, crop=96)
+    r = bank.records
+    assert len(r.anchor) == 6 * BATCH
+    assert r.ahead.shape[1:] == (AHEAD, 3, 96, 96)
+    assert set(r.known.tolist()) == {1, 2}
+    alone = r.known == 1
+    assert not r.velocity[alone].any()
+    middle = r.velocity[~alone][:, 0, 2:4, 2:4]
+    assert (middle - 2).abs().median() < 0.3  # back in time is to the right
+    last = Panning().batch(1, np.random.default_rng())[0, 0]
+    away = (r.anchor[alone].float() / 255 - last).abs().mean()
+    assert away < 0.15
+
+
+def test_records_are_not_made_twice(records: Path) -> None:
+    before = {p.name: p.stat().st_mtime_ns for p in records.iterdir()}
+    record(load_models(), Panning(), records, first=0, count=6, seed=1)
+    assert before == {p.name: p.stat().st_mtime_ns for p in records.iterdir()}
+
+
+def test_crops_lie_on_blocks(records: Path) -> None:
+    bank = AnchorBank(records, crop=32)
+    rows = bank.batch(50, np.random.default_rng(0))
+    part = bank.read(rows)
+    assert part.anchor.shape == (50, 3, 32, 32)
+    assert part.velocity.shape == (50, 2, 2, 2)
+    number, row, column = (int(n) for n in rows[0])
+    whole = bank.records.anchor[number]
+    assert torch.equal(part.anchor[0], whole[:, 16 * row :, 16 * column :][:, :32, :32])
+
+
+def test_a_folder_without_records(tmp_path: Path, records: Path) -> None:
+    with pytest.raises(ValueError, match="no records"):
+        AnchorBank(tmp_path, crop=32)
+    with pytest.raises(ValueError, match="smaller than the crop"):
+        AnchorBank(records, crop=128)
+
+
+def test_what_is_seen_is_followed_by_what_came(records: Path) -> None:
+    bank = AnchorBank(records, crop=64)
+    examples = CodedExamples(bank, CPU, 0)
+    net = PredictorNet(SMALL)
+    rows = bank.batch(3, np.random.default_rng(0))
+    found = set()
+    for _ in range(12):
+        seen, target = examples(rows, net)
+        since = int(seen.since[0])
+        found.add(since)
+        ahead = bank.read(rows).ahead[:, since : since + 5].flatten(1, 2)
+        assert torch.equal(target, ahead.float() / 127.5 - 1)
+        assert torch.equal(seen.past[:, :3], seen.past[:, 3:]) == (since == 0)
+        levels = (seen.past + 1) * 127.5
+        assert (levels - levels.round()).abs().max() < 1e-3
+    assert 0 in found
+    assert max(found) > 1
+
+
+def test_some_clean_clips_show_one_frame(digits: Path) -> None:
+    x = MovingMnist(digits, frames=7).batch(64, np.random.default_rng(0))
+    seen, target = CleanExamples(CPU, 0)(x, PredictorNet(replace(SMMNIST, widths=(16, 24, 32, 40))))
+    assert target.shape == (64, 5, 64, 64)
+    alone = seen.known == 1
+    assert 4 < alone.sum() < 32
+    assert torch.equal(seen.past[alone, :1], seen.past[alone, 1:])
+    assert not torch.equal(seen.past[~alone, :1], seen.past[~alone, 1:])
+
+
 # ---- the flow --------------------------------------------------------------------------------------------
 
 
-def task(seed: int = 0, **recipe: float) -> PredictorTask:
+def task(bank: AnchorBank, seed: int = 0, **recipe: float) -> PredictorTask:
     return PredictorTask(
         PredictorRecipe(learning_rate=2e-3, **recipe),  # type: ignore[arg-type]
         SMALL,
-        IntraModel.frozen(load_named("intra-tiny-4")[0]),
-        torch.device("cpu"),
+        CodedExamples(bank, CPU, seed),
+        CPU,
         seed,
     )
 
 
-def moving() -> torch.Tensor:
-    frames = make_clip(7, 64, 64).float() / 255
-    return torch.stack([frames, frames.flip(-1)])
-
-
-def test_steps_lower_the_loss() -> None:
-    run, x = task(), moving()
+def mean_loss(run: PredictorTask, rows: torch.Tensor, perceptual: bool) -> float:
     torch.manual_seed(1)
+    run.examples = CodedExamples(run.examples.bank, CPU, 3)  # type: ignore[attr-defined]
+    run.random = np.random.default_rng(3)
     with torch.no_grad():
-        before = np.mean([float(run.loss(x)) for _ in range(12)])
+        batches = [run.examples(rows, run.model) for _ in range(12)]
+        losses = [run.perceptual_loss(*b)[0] if perceptual else run.flow_loss(*b) for b in batches]
+    return float(torch.stack(losses).mean())
+
+
+@pytest.mark.parametrize("perceptual", [False, True])
+def test_steps_lower_the_loss(records: Path, perceptual: bool) -> None:
+    bank = AnchorBank(records, crop=64)
+    run, rows = task(bank, perceptual_from=0.5), bank.batch(3, np.random.default_rng(0))
+    before = mean_loss(run, rows, perceptual)
     for _ in range(25):
-        run.step(x, 0.0)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        after = np.mean([float(run.loss(x)) for _ in range(12)])
-    assert after < 0.9 * before
+        run.step(rows, float(perceptual))
+    assert mean_loss(run, rows, perceptual) < 0.93 * before
 
 
-def test_a_task_resumes() -> None:
-    first: Task = task(seed=0)
-    second: Task = task(seed=5)
-    first.step(moving(), 0.0)
-    second.load_state(first.state())
-    torch.manual_seed(3)
-    one = first.step(moving(), 0.1)
-    torch.manual_seed(3)
-    assert one == second.step(moving(), 0.1)
-
-
-def test_the_past_is_what_a_decoder_has() -> None:
-    x = moving()[:, :2]
-    clean, known = task(coded=0.0, noisy=0.0, alone=0.0).degraded(x)
-    assert torch.allclose(clean, 2 * x.flatten(1, 2) - 1, atol=1 / 255)
-    assert known.tolist() == [2, 2]
-    only, known = task(coded=0.0, noisy=0.0, alone=1.0).degraded(x)
-    assert known.tolist() == [1, 1]
-    assert torch.equal(only[:, :3], only[:, 3:])
-    coded, _ = task(coded=1.0, noisy=0.0, alone=0.0).degraded(x)
-    assert 0.001 < (coded - clean).abs().mean() < 0.3
-    levels = (coded + 1) * 127.5
-    assert (levels - levels.round()).abs().max() < 1e-3
+def test_a_task_resumes(records: Path) -> None:
+    """The second, begun otherwise, takes the same step as the first once it has its state."""
+    bank = AnchorBank(records, crop=64)
+    rows = bank.batch(2, np.random.default_rng(0))
+    first, second = (task(bank, seed, perceptual_from=0.5) for seed in (0, 5))
+    first.step(rows, 0.0)
+    state = copy.deepcopy(first.state())
+    first.examples, second.examples = (CodedExamples(bank, CPU, 9) for _ in range(2))
+    one = first.step(rows, 0.6)
+    second.load_state(state)
+    second.count = 0
+    assert one == second.step(rows, 0.6)
+    assert one.keys() == {"loss", "lpips", "error", "of_last_frame"}
 
 
 # ---- the command line ------------------------------------------------------------------------------------
 
 
-def test_both_kinds_of_clips_by_the_command_line(digits: Path, tmp_path: Path) -> None:
-    write_video(tmp_path / "a.mp4", make_clip(16, 64, 64), VideoInfo(64, 64, Fraction(25)))
+def test_all_stages_by_the_command_line(digits: Path, tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", make_clip(48, 64, 64), VideoInfo(64, 64, Fraction(25)))
+    made = tmp_path / "records"
+    training.run(
+        "extreme",
+        ["--stage", "record", "--data", str(tmp_path), "--crop", "64", "--count", "1", "--out", str(made)],
+    )
     sizes = {"widths": [16, 24], "blocks": 1, "attention": [False, True], "unshuffle": 2}
-    common = ["--steps", "2", "--batch", "2", "--device", "cpu"]
+    common = ["--stage", "predictor", "--steps", "2", "--batch", "2", "--device", "cpu"]
+    recipe = ["--recipe", '{"perceptual_from": 0.5}', "--crop", "64"]
     for name, more in {
         "digits": ["--digits", str(digits), "--config", json.dumps(sizes | {"channels": 1})],
-        "clips": ["--data", str(tmp_path), "--crop", "64", "--config", json.dumps(sizes)],
+        "clips": ["--records", str(made), "--config", json.dumps(sizes), *recipe],
     }.items():
         out = tmp_path / name
         training.run("extreme", [*common, *more, "--out", str(out)])
         assert len((out / "log.jsonl").read_text().splitlines()) == 2
-        assert (out / "checkpoint.pt").exists()
+    checkpoint, file = tmp_path / "clips" / "checkpoint.pt", tmp_path / "own.safetensors"
+    training.run("extreme", ["--stage", "export", "--predictor", str(checkpoint), "--out", str(file)])
+    tensors, metadata = load_file(file)
+    config = config_from(PredictorConfig, metadata["predictor"])
+    assert config == replace(SMALL, widths=(16, 24))
+    load_float(PredictorNet(config), tensors, skip=())
 
 
-def test_it_says_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
-    for args, said in ((["--steps", "1"], "--data or --digits"), (["--digits", "x"], "--steps")):
-        with pytest.raises(SystemExit):
-            training.run("extreme", args)
-        assert said in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--stage", "predictor", "--steps", "1"], "--records or --digits"),
+        (["--stage", "predictor", "--digits", "x"], "--steps"),
+        (["--stage", "record"], "--data or --photos"),
+        (["--stage", "export"], "--predictor"),
+        (["--stage", "record", "--data", "x", "--crop", "40"], "multiple of 32"),
+    ],
+)
+def test_it_says_what_it_needs(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        training.run("extreme", args)
+    assert said in capsys.readouterr().err

@@ -34,7 +34,7 @@ class PredictorRecipe:
 
     perceptual_from: float = 1.0  # of the budget; 1: never
     pixels: float = 0.5  # weight of the mean absolute error beside LPIPS, pictures in [-1,1]
-    steps: int = 4  # of the sampler, in the second phase
+    steps: int = 2  # of the sampler, in the second phase
     learning_rate: float = 3e-4
     batch: int = 8
     crop: int = 128

@@ -19,7 +19,7 @@ from gencodec.training.extreme_record import AnchorBank
 
 ALONE = 0.25  # share of clips that see one past frame, where two are at hand
 SECOND = 0.5  # share of batches behind frames of the predictor's own
-STEPS = 2  # of the sampler, for these
+STEPS = 1  # of the sampler, for these
 
 
 class CodedExamples:

@@ -70,7 +70,7 @@ class Extreme(Codec):
     def pack_settings(cls, **options: object) -> bytes:
         """Fields of `settings.Options`. Raises ValueError.
 
-        `steps` (4) 0..255 of the sampler, 0: the last frame is repeated; `candidates` (1) 1..256; `threshold`
+        `steps` (2) 0..255 of the sampler, 0: the last frame is repeated; `candidates` (1) 1..256; `threshold`
         (by quality) of the distance to the source, above which frames are not kept; `key_quality` (by
         quality) 0..63 of coded frames; `beam` (0) 0..255, 0: the greedy rule; `restart` ("inter"), "key" or
         "pair"; `metric` ("lpips") or "ms-ssim"; `gop_length` (60) 1..255.

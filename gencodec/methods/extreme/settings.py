@@ -27,7 +27,7 @@ WHOLE = (("steps", 0, 255), ("candidates", 1, 256), ("beam", 0, 255), ("gop_leng
 class Options(NamedTuple):
     """What the settings hold; None: as the quality says."""
 
-    steps: int = 4
+    steps: int = 2
     candidates: int = 1
     threshold: float | None = None
     key_quality: int | None = None
