@@ -22,11 +22,13 @@ from gencodec.cli_arguments import (
     Json,
     MaxPixels,
     Number,
+    Options,
     Preset,
     Text,
     WeightsPath,
     parse_fps,
     parse_frames,
+    parse_options,
     parse_size,
 )
 from gencodec.wire import MAX_PIXELS
@@ -90,6 +92,7 @@ def encode(  # noqa: PLR0913 - the options are the contract
     bitrate: Annotated[Number, typer.Option(metavar="BPS", help="Bits a second of the file.")] = None,
     lpips: Annotated[Number, typer.Option(help="Mean LPIPS-Alex of each group of pictures.")] = None,
     preset: Annotated[Preset, typer.Option()] = Preset.tiny,
+    options: Options = None,
     weights: WeightsPath = None,
     device: Device = "auto",
     seed: Annotated[int, typer.Option(min=0, max=(1 << 32) - 1)] = 0,
@@ -107,7 +110,8 @@ def encode(  # noqa: PLR0913 - the options are the contract
         quality = DEFAULT_QUALITY
     selection, scaled, rate = parse_frames(frames), parse_size(size), parse_fps(fps)
     from_arguments(quality=quality, bpp=bpp, bitrate=bitrate, lpips=lpips)  # before anything is loaded
-    codec = api.create(method, preset=preset.value, device=device, weights=weights)
+    own = parse_options(options)
+    codec = api.create(method, preset=preset.value, device=device, weights=weights, **own)
     with output.progress("encoding") as on_progress:
         result = api.encode(
             source,

@@ -33,6 +33,10 @@ Inception = Annotated[File, typer.Option(help="Inception-v3, for FID and KID.")]
 Spynet = Annotated[File, typer.Option(help="SPyNet, for the warping error.")]
 Raft = Annotated[File, typer.Option(help="torchvision's raft_large, for the warping error by RAFT.")]
 I3d = Annotated[File, typer.Option(help="I3D in the flax layout, for FVD.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="An option of the method: its page in docs/methods."),
+]
 Settings = Annotated[list[str] | None, typer.Option(metavar="CODEC=A,B,...", help="Fix points.")]
 Published = Annotated[Text, typer.Option(metavar="FILE.json:SET", help="Curves of papers, drawn dashed.")]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Where everything goes; a killed run goes on.")]
@@ -56,6 +60,26 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise ValueError(f"--size is WxH, for example 640x360, got {text!r}")
     return int(width), int(height)
+
+
+def parse_options(texts: list[str] | None) -> dict[str, int | float | str]:
+    """Return what "NAME=VALUE" texts say; whole numbers and others as such. Raises ValueError."""
+    found: dict[str, int | float | str] = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise ValueError(f"--set is NAME=VALUE, got {text!r}")
+        found[name] = _number(value)
+    return found
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
 
 
 def parse_fps(text: str | None) -> Fraction | None:

@@ -47,6 +47,12 @@ WEIGHTS: dict[str, WeightsFile] = {
         "MIT",
         "trained by this project: docs/training.md",
     ),
+    "extreme-tiny-1": WeightsFile(
+        "extreme-tiny-1.safetensors",
+        "ccc93fe459dcc72c377ebd735a6489848191c1f78b2fcd86317378539bfd4247",
+        "MIT",
+        "trained by this project: docs/training.md",
+    ),
     "lpips-alex-1": WeightsFile(
         "lpips-alex-1.safetensors",
         "06ede517065c184d6abe79acbcea76dfb8ea9be30302d823d49b86eb50182d75",

@@ -92,6 +92,30 @@ def test_encode_and_decode_json(run: Run, clip_file: Path, tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gcv", "pictures"]
 
 
+def test_options_of_a_method(run: Run, clip_file: Path, tmp_path: Path) -> None:
+    given = ("--set", "gop_length=7", "--set", "reset_period=3")
+    code, _, err = run("encode", clip_file, tmp_path / "a.gcv", "--method", "s2vc", *given)
+    assert (code, err) == (0, "")
+    code, out, _ = run("info", tmp_path / "a.gcv", "--json")
+    assert json.loads(out)["settings"] == "07000300"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("gop_length", "NAME=VALUE"),
+        ("=3", "NAME=VALUE"),
+        ("color=red", "has options"),
+        ("gop_length=0", "1..4096"),
+    ],
+)
+def test_wrong_options_of_a_method(run: Run, clip_file: Path, tmp_path: Path, text: str, said: str) -> None:
+    code, out, err = run("encode", clip_file, tmp_path / "a.gcv", "--method", "s2vc", "--set", text)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert not list(tmp_path.glob("*.gcv"))
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".y4m", ""])
 def test_decode_targets_and_ranges(run: Run, stream: Path, tmp_path: Path, suffix: str) -> None:
     code, out, err = run("decode", stream, tmp_path / f"out{suffix}", "--frames", "9:12")

@@ -22,6 +22,7 @@ from gencodec.cli import app
 from gencodec.codec import CorruptStream, Packet, VideoInfo
 from gencodec.rate import ConstantQuality
 from gencodec.training.cli import parse as parse_intra
+from gencodec.training.extreme_cli import parse as parse_extreme
 from gencodec.training.recipe import Recipe
 from gencodec.training.s2vc_cli import parse as parse_s2vc
 from gencodec.training.s2vc_paper_cli import parse as parse_paper
@@ -128,7 +129,12 @@ def test_commands_exist_with_their_options(page: Path) -> None:
         assert {word for word in arguments if word.startswith("--")} <= options, arguments
 
 
-PARSERS = {("intra", "tiny"): parse_intra, ("s2vc", "tiny"): parse_s2vc, ("s2vc", "paper"): parse_paper}
+PARSERS = {
+    ("intra", "tiny"): parse_intra,
+    ("extreme", "tiny"): parse_extreme,
+    ("s2vc", "tiny"): parse_s2vc,
+    ("s2vc", "paper"): parse_paper,
+}
 
 
 @pytest.mark.parametrize("page", named([page for page in PAGES if commands(page)]))

@@ -14,14 +14,24 @@ import pytest
 import torch
 from conftest import make_clip
 from torch import Tensor
+from torch.nn import functional
 
 from gencodec.codec import CorruptStream, FrameType, Packet, UnsupportedStream, VideoInfo, Weights
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.flags import get_integers, put_integers
 from gencodec.methods.extreme.codec import Extreme
-from gencodec.methods.extreme.events import INTER, KEY, Event, EventReader, EventWriter
+from gencodec.methods.extreme.events import (
+    INTER,
+    KEY,
+    PAN_LIMIT,
+    PAN_UNIT,
+    STILL,
+    Event,
+    EventReader,
+    EventWriter,
+)
 from gencodec.methods.extreme.gop import GopCoder, LastFrame
-from gencodec.methods.extreme.motion import BLOCK, moved_on, velocity_of
+from gencodec.methods.extreme.motion import BLOCK, moved_on, pan_between, panned, velocity_of
 from gencodec.methods.extreme.network import PredictorConfig, PredictorNet
 from gencodec.methods.extreme.past import Past
 from gencodec.methods.extreme.predictor import FlowPredictor
@@ -108,6 +118,7 @@ def test_events_cost_what_the_facts_say() -> None:
 
 def test_every_event_comes_back() -> None:
     told = [Event(KEY), Event(INTER), *(Event(n, 3 * n) for n in range(1, 6)), Event(INTER), Event(KEY)]
+    told += [Event(5, 15, (-PAN_LIMIT, PAN_LIMIT)), Event(4, 0, (-PAN_LIMIT, PAN_LIMIT)), Event(1)]
     encoder = SymbolEncoder()
     writer = EventWriter(encoder, 5, 16)
     for event in told:
@@ -243,6 +254,20 @@ def test_damage(make: Make) -> None:
         coder.read(payload, INFO, 40, 6)
 
 
+def test_a_camera_that_pans_costs_next_to_nothing(make: Make) -> None:
+    """What moves as a whole is shown so, for as long as it does; without pans every frame is a restart."""
+    wide = smooth(128, 48)
+    frames = [wide[:, :, 2 * t : 2 * t + 64].contiguous() for t in range(16)]
+    coder = make(LastFrame())
+    events = search(coder, frames).greedy(0.06)
+    assert all(e.kept > 0 and abs(e.pan[0] - 2 * PAN_UNIT) <= 2 and abs(e.pan[1]) <= 2 for e in events)
+    without = search(coder, frames, pans=False).greedy(0.06)
+    assert {e.pan for e in without} == {STILL}
+    assert sum(e.kept == INTER for e in without) >= 2
+    shown = decoded(coder, coder.write(frames, events, 40)[0], 16)
+    assert distance(torch.stack(frames), torch.stack(shown)).max() <= 0.06
+
+
 def test_a_group_is_the_same_bytes_again(make: Make) -> None:
     frames = moving([1, 1, 2, 2])
     coder = make(Drifting(), 4)
@@ -268,6 +293,43 @@ def test_the_past_is_kept_in_order() -> None:
     assert (anew.since, anew.velocity is None) == (0, False)
     assert torch.equal(anew.anchor, second)
     assert torch.equal(anew.frames[0], others[2])
+
+
+def test_the_anchor_moves_with_the_camera() -> None:
+    picture = make_clip(1, 64, 48)[0]
+    pan = (3, -PAN_UNIT)  # 0.75 pixels a frame to the right, one up
+    past = Past(picture, (picture,), torch.ones(1, 2, 3, 4))
+    steady = past.steadied(pan).velocity
+    assert steady is not None
+    assert steady[0, :, 0, 0].tolist() == [0.25, 2.0]
+    later = past.then(torch.stack([picture] * 4), pan)
+    assert torch.equal(later.anchor, panned(picture, pan, 4))
+    assert torch.equal(later.anchor[:, 4:, :-3], picture[:, :-4, 3:])
+    assert later.pan == pan
+    assert Past.of_key(picture).steadied(pan).velocity is None
+
+
+def smooth(width: int, height: int) -> Tensor:
+    """A picture, uint8 (3,H,W), whose neighbouring pixels are alike, as in films."""
+    small = make_clip(1, -(-width // 8), -(-height // 8)).float()
+    large = functional.interpolate(small, scale_factor=8, mode="bicubic")[0, :, :height, :width]
+    return large.clamp(0, 255).to(torch.uint8)
+
+
+@pytest.mark.parametrize("pan", [(0, 0), (8, 0), (-20, 12), (1, -3)])
+def test_a_pan_is_found(pan: tuple[int, int]) -> None:
+    still = smooth(160, 112)
+    after = panned(still, pan, 3)
+    found = pan_between(still, after, 3)
+    inside = (..., slice(16, -16), slice(24, -24))
+    assert torch.equal(panned(still, found, 3)[inside], after[inside])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 70), (40, 5)])
+def test_pans_of_tiny_frames(size: tuple[int, int]) -> None:
+    frame = make_clip(1, *size)[0]
+    assert pan_between(frame, frame, 2) == STILL
+    assert panned(frame, (PAN_LIMIT, -PAN_LIMIT), 5).shape == frame.shape
 
 
 def test_velocity_is_motion_over_time_without_its_outliers() -> None:
@@ -503,7 +565,8 @@ def test_frames_are_judged_by_what_one_likes() -> None:
     own = codec_of(steps=0, threshold=0.1)
     own.distance = lambda source, shown: torch.zeros(len(source))
     sizes = [len(next(c.encode(iter(frames), info, ConstantQuality(20))).payload) for c in (strict, lax, own)]
-    assert sizes[0] > sizes[1] == sizes[2]
+    assert sizes[0] > 1.1 * sizes[2]
+    assert sizes[2] <= sizes[1] < sizes[2] + 10
 
 
 def test_packets_that_no_encoder_writes() -> None:

@@ -27,6 +27,7 @@ from gencodec.codec import (
     Weights,
 )
 from gencodec.methods.extreme.distances import distance_by
+from gencodec.methods.extreme.events import Event
 from gencodec.methods.extreme.gop import GopCoder, LastFrame, Predictor
 from gencodec.methods.extreme.network import PredictorConfig, PredictorNet
 from gencodec.methods.extreme.predictor import FlowPredictor
@@ -135,6 +136,11 @@ class Extreme(Codec):
                     f"{packet.type!r}, {packet.num_frames}"
                 )
             yield from self._decode_packet(packet, Noise(seed, packet.first_frame), video, on_symbols)
+
+    def events_of(self, packet: Packet, video: VideoInfo) -> list[Event]:
+        """What the encoder decided behind the first key frame of `packet`. Raises CorruptStream."""
+        quality = self._key_quality(packet.quality)
+        return self.coder.read(packet.payload, video, quality, packet.num_frames)[1]
 
     @cached_property
     def distance(self) -> Distance:

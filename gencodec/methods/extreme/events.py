@@ -2,7 +2,8 @@
 
 The mask of coded and generated frames would not do: six generated frames may be five and one or three and
 three, which see other past frames and draw other noise. Events of a group of pictures share one adaptive
-model; thirty frames take about 33 bits.
+model; thirty frames take about 33 bits. Where the camera moves, predicted frames come with a pan, how fast
+and where to; most often it is the one before, which is next to free.
 """
 
 from __future__ import annotations
@@ -22,18 +23,29 @@ from gencodec.entropy.flags import (
 )
 
 KEY, INTER = 0, -1  # as a count of kept frames: one coded alone, one coded against the last coded one
+PAN_UNIT = 4  # steps of a pan for a pixel a frame
+PAN_LIMIT = 127  # steps each way
+STILL = (0, 0)
 
 
 class Event(NamedTuple):
-    """`kept` predicted frames, 1 and more, of candidate `candidate`; or a coded frame, KEY or INTER."""
+    """`kept` predicted frames, 1 and more, of candidate `candidate`; or a coded frame, KEY or INTER.
+
+    `pan`: x and y, in steps a frame, that lead back in time.
+    """
 
     kept: int
     candidate: int = 0
+    pan: tuple[int, int] = STILL
 
     @property
     def frames(self) -> int:
         """How many frames it stands for."""
         return max(self.kept, 1)
+
+    def numbers(self) -> np.ndarray:
+        """As int32 (4,): kept, candidate, pan."""
+        return np.array([self.kept, self.candidate, *self.pan], np.int32)
 
 
 class EventWriter:
@@ -41,7 +53,7 @@ class EventWriter:
 
     def __init__(self, encoder: Encoder, predicted: int, candidates: int) -> None:
         self.encoder, self.predicted, self.candidates = encoder, predicted, candidates
-        self.model = AdaptiveCounts(predicted + 2)
+        self.model, self.pans, self.pan = AdaptiveCounts(predicted + 2), AdaptiveCounts(2), STILL
 
     def put(self, event: Event) -> None:
         """Add one. Raises ValueError for one that was not on offer."""
@@ -49,6 +61,10 @@ class EventWriter:
         put_adaptive(self.encoder, np.array([value]), self.model)
         if event.kept > 0:
             put_integers(self.encoder, np.array([event.candidate]), self.candidates)
+            put_adaptive(self.encoder, np.array([int(event.pan != self.pan)]), self.pans)
+            if event.pan != self.pan:
+                put_integers(self.encoder, np.array(event.pan) + PAN_LIMIT, 2 * PAN_LIMIT + 1)
+            self.pan = event.pan
 
 
 class EventReader:
@@ -56,10 +72,15 @@ class EventReader:
 
     def __init__(self, decoder: Decoder, predicted: int, candidates: int) -> None:
         self.decoder, self.predicted, self.candidates = decoder, predicted, candidates
-        self.model = AdaptiveCounts(predicted + 2)
+        self.model, self.pans, self.pan = AdaptiveCounts(predicted + 2), AdaptiveCounts(2), STILL
 
     def get(self) -> Event:
         """The next one; from a damaged packet any that was on offer."""
         value = int(get_adaptive(self.decoder, 1, self.model)[0])
-        kept = INTER if value > self.predicted else value
-        return Event(kept, int(get_integers(self.decoder, 1, self.candidates)[0]) if kept > 0 else 0)
+        if value == KEY or value > self.predicted:
+            return Event(KEY if value == KEY else INTER)
+        candidate = int(get_integers(self.decoder, 1, self.candidates)[0])
+        if get_adaptive(self.decoder, 1, self.pans)[0]:
+            x, y = get_integers(self.decoder, 2, 2 * PAN_LIMIT + 1) - PAN_LIMIT
+            self.pan = int(x), int(y)
+        return Event(value, candidate, self.pan)

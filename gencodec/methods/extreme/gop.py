@@ -21,8 +21,8 @@ from torch import Tensor
 
 from gencodec.codec import CorruptStream, VideoInfo
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
-from gencodec.methods.extreme.events import INTER, KEY, Event, EventReader, EventWriter
-from gencodec.methods.extreme.motion import velocity_of
+from gencodec.methods.extreme.events import INTER, KEY, STILL, Event, EventReader, EventWriter
+from gencodec.methods.extreme.motion import panned, velocity_of
 from gencodec.methods.extreme.past import Past
 from gencodec.methods.s2vc.generator import Memory
 from gencodec.methods.s2vc.loop import Coded, LoopCoder
@@ -83,7 +83,7 @@ class GopCoder:
         symbols, at = list(coded.symbols), 1
         for event in events:
             writer.put(event)
-            symbols.append(np.array(event, np.int32))
+            symbols.append(event.numbers())
             if event.kept == KEY:
                 coded = self.loop.put_key(encoder, frames[at], quality)
             elif event.kept == INTER:
@@ -102,7 +102,7 @@ class GopCoder:
         symbols, events, at = list(every[0].symbols), [], 1
         while at < count:
             event = reader.get()
-            symbols.append(np.array(event, np.int32))
+            symbols.append(event.numbers())
             events.append(event)
             if event.kept == KEY:
                 every.append(self.loop.get_key(decoder, video, quality))
@@ -124,8 +124,9 @@ class GopCoder:
         yield shown.past.anchor
         for chunk, event in enumerate(events):
             if event.kept > 0:
-                frames = self.predict(shown.past, noise, chunk, [event.candidate])[0, : event.kept]
-                shown = shown._replace(past=shown.past.then(frames))
+                offers = self.predict(shown.past, noise, chunk, [event.candidate], event.pan)
+                frames = offers[0, : event.kept]
+                shown = shown._replace(past=shown.past.then(frames, event.pan))
                 yield from frames
                 continue
             one = next(waiting)
@@ -144,7 +145,13 @@ class GopCoder:
         past = before.past.restarted(picture, velocity_of(motion, before.past.since + 1))
         return Shown(coded, memory, past)
 
-    def predict(self, past: Past, noise: Noise, chunk: int, candidates: list[int]) -> Tensor:
-        """What each candidate offers: (len(candidates),predicted,3,H,W), uint8."""
+    def predict(
+        self, past: Past, noise: Noise, chunk: int, candidates: list[int], pan: tuple[int, int] = STILL
+    ) -> Tensor:
+        """What each candidate offers if the camera pans: (len(candidates),predicted,3,H,W), uint8."""
         with torch.inference_mode():
-            return self.predictor(past, noise, chunk, candidates)
+            offers = self.predictor(past.steadied(pan), noise, chunk, candidates)
+            if pan == STILL:
+                return offers
+            moved = [[panned(f, pan, n) for n, f in enumerate(one, 1)] for one in offers]
+            return torch.stack([torch.stack(one) for one in moved])

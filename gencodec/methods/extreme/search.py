@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Literal, NamedTuple
 
 import torch
@@ -19,8 +20,9 @@ from torch import Tensor
 
 from gencodec.codec import VideoInfo
 from gencodec.entropy.coder import SymbolEncoder
-from gencodec.methods.extreme.events import INTER, KEY, Event
+from gencodec.methods.extreme.events import INTER, KEY, STILL, Event
 from gencodec.methods.extreme.gop import GopCoder, Shown
+from gencodec.methods.extreme.motion import pan_between
 from gencodec.sampler.noise import Noise
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -29,6 +31,9 @@ Restart = Literal["inter", "key", "pair"]
 """Against the last coded frame; alone; or alone, and the next frame against that one."""
 
 MAX_GENERATED = 30  # frames in a row
+FARTHEST = 3  # frames ahead that a pan is searched in
+CLEARLY = 0.99  # of another one's mean distance that a dearer pan must stay below
+PAN_BITS = 17  # that a new one takes
 STATE_BITS = 24  # of a payload of its own that a frame in a common one does not take
 
 
@@ -60,6 +65,7 @@ class GopSearch:
     noise: Noise
     distance: Distance
     restart: Restart = "inter"
+    pans: bool = True
     _alone: dict[int, Step] = field(default_factory=dict)
 
     def greedy(self, threshold: float) -> list[Event]:
@@ -73,7 +79,7 @@ class GopSearch:
                 event, shown = self._restarted(shown, at, first.bits, due)
                 due = self.restart == "pair" and event.kept == KEY
             else:
-                shown = shown._replace(past=shown.past.then(kept))
+                shown = shown._replace(past=shown.past.then(kept, event.pan))
             events.append(event)
             at += event.frames
         return events
@@ -116,19 +122,21 @@ class GopSearch:
         self, shown: Shown, at: int, chunk: int, threshold: float
     ) -> tuple[Event | None, Tensor | None]:
         """The longest run within the threshold, and its frames as a decoder will have them, or None."""
-        offers, away = self._offers(shown, at, chunk, list(range(self.coder.candidates)))
-        runs = (away <= threshold).int().cumprod(1).sum(1)  # (K)
-        means = torch.stack(
-            [row[:run].mean() if run else row[:1].sum() for row, run in zip(away, runs, strict=True)]
-        )
-        longest = torch.nonzero(runs == runs.max())[:, 0]
-        chosen = int(longest[means[longest].argmin()])
-        kept = int(runs[chosen])
-        if kept and self.coder.candidates > 1:  # alone, as the decoder will: rounding may differ
-            offers, away = self._offers(shown, at, chunk, [chosen])
-            kept = min(kept, int((away[0] <= threshold).int().cumprod(0).sum()))
-            offers = offers.expand(self.coder.candidates, -1, -1, -1, -1)
-        return (Event(kept, chosen), offers[chosen, :kept]) if kept else (None, None)
+        every = list(range(self.coder.candidates))
+        best, run, mean = Event(KEY), 0, math.inf
+        frames: Tensor | None = None
+        for pan in self._pans(shown, at):
+            offers, away = self._offers(shown, at, chunk, every, pan)
+            for candidate, (offered, row) in enumerate(zip(offers, away, strict=True)):
+                kept = _run_within(row, threshold)
+                score = float(row[:kept].mean()) if kept else math.inf
+                if kept > run or (kept == run and score < CLEARLY * mean):
+                    best, run, mean, frames = Event(kept, candidate, pan), kept, score, offered[:kept]
+        if run and len(every) > 1:  # alone, as the decoder will: rounding may differ
+            offers, away = self._offers(shown, at, chunk, [best.candidate], best.pan)
+            run = min(run, _run_within(away[0], threshold))
+            best, frames = best._replace(kept=run), offers[0, :run]
+        return (best, frames) if run else (None, None)
 
     def _continued(self, path: Path, price: float) -> list[Path]:
         """All ways on from `path`."""
@@ -138,24 +146,40 @@ class GopSearch:
             step = self.coded(path.at, before)
             cost = path.cost + step.distance + price * (step.bits + flag)
             found.append(Path(cost, path.at + 1, (*path.events, Event(kind)), step.shown))
-        for candidate in range(self.coder.candidates):
+        pans = self._pans(path.shown, path.at)
+        for pan, candidate in product(pans, range(self.coder.candidates)):
             # one at a time, as the decoder will have it
-            offers, away = self._offers(path.shown, path.at, len(path.events), [candidate])
-            bits = flag + math.log2(self.coder.candidates)
+            offers, away = self._offers(path.shown, path.at, len(path.events), [candidate], pan)
+            bits = flag + math.log2(self.coder.candidates) + (pan != path.shown.past.pan) * PAN_BITS
             for kept in range(1, away.shape[1] + 1):
                 cost = path.cost + float(away[0, :kept].sum()) + price * bits
-                shown = path.shown._replace(past=path.shown.past.then(offers[0, :kept]))
-                events = (*path.events, Event(kept, candidate))
+                shown = path.shown._replace(past=path.shown.past.then(offers[0, :kept], pan))
+                events = (*path.events, Event(kept, candidate, pan))
                 found.append(Path(cost, path.at + kept, events, shown))
         return found
 
-    def _offers(self, shown: Shown, at: int, chunk: int, candidates: list[int]) -> tuple[Tensor, Tensor]:
+    def _pans(self, shown: Shown, at: int) -> list[tuple[int, int]]:
+        """What is worth trying: the pan so far, none, and the one of the source."""
+        if not self.pans:
+            return [STILL]
+        ahead = min(FARTHEST, len(self.frames) - at)
+        found = pan_between(shown.past.frames[-1], self.frames[at + ahead - 1], ahead)
+        return list(dict.fromkeys([shown.past.pan, STILL, found]))
+
+    def _offers(
+        self, shown: Shown, at: int, chunk: int, candidates: list[int], pan: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
         """Frames (K,n,3,H,W) that candidates offer from `at` on, and their distances (K,n)."""
         most = min(self.coder.predictor.predicted, MAX_GENERATED - shown.past.since)
         if most <= 0:
             nothing = self.frames[at][None, None, :0].expand(len(candidates), 1, -1, -1, -1)
             return nothing, torch.full((len(candidates), 1), math.inf)
         wanted = torch.stack(self.frames[at : at + most])
-        offers = self.coder.predict(shown.past, self.noise, chunk, candidates)[:, : len(wanted)]
+        offers = self.coder.predict(shown.past, self.noise, chunk, candidates, pan)[:, : len(wanted)]
         away = self.distance(wanted.repeat(len(offers), 1, 1, 1), offers.flatten(0, 1))
         return offers, away.reshape(len(offers), -1).float().cpu()
+
+
+def _run_within(away: Tensor, threshold: float) -> int:
+    """How many of the distances (n,), from the first on, are within the threshold."""
+    return int((away <= threshold).int().cumprod(0).sum())
