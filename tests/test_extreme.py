@@ -263,7 +263,7 @@ def test_a_camera_that_pans_costs_next_to_nothing(make: Make) -> None:
     assert all(e.kept > 0 and abs(e.pan[0] - 2 * PAN_UNIT) <= 2 and abs(e.pan[1]) <= 2 for e in events)
     without = search(coder, frames, pans=False).greedy(0.06)
     assert {e.pan for e in without} == {STILL}
-    assert sum(e.kept == INTER for e in without) >= 2
+    assert any(e.kept == INTER for e in without)
     shown = decoded(coder, coder.write(frames, events, 40)[0], 16)
     assert distance(torch.stack(frames), torch.stack(shown)).max() <= 0.06
 
