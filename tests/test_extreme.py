@@ -118,6 +118,7 @@ def test_events_cost_what_the_facts_say() -> None:
 
 def test_every_event_comes_back() -> None:
     told = [Event(KEY), Event(INTER), *(Event(n, 3 * n) for n in range(1, 6)), Event(INTER), Event(KEY)]
+    told += [Event(3, 0, STILL, repeats=True), Event(2, 0, (1, 2), repeats=True)]
     told += [Event(5, 15, (-PAN_LIMIT, PAN_LIMIT)), Event(4, 0, (-PAN_LIMIT, PAN_LIMIT)), Event(1)]
     encoder = SymbolEncoder()
     writer = EventWriter(encoder, 5, 16)
@@ -531,11 +532,11 @@ def test_options_out_of_range(options: dict[str, object]) -> None:
     ("settings", "error"),
     [
         (b"", CorruptStream),
-        (bytes(9), CorruptStream),  # of length 0
-        (bytes(10), UnsupportedStream),
-        (b"\4\0\xff\xff\xff\0\0\0\x60", CorruptStream),
-        (b"\4\0\0\0\x50\0\0\0\x60", CorruptStream),
-        (b"\4\0\0\0\xff\0\3\0\x60", CorruptStream),
+        (bytes(10), CorruptStream),  # of length 0
+        (bytes(11), UnsupportedStream),
+        (b"\4\0\xff\xff\xff\0\0\0\x60\1", CorruptStream),
+        (b"\4\0\0\0\x50\0\0\0\x60\1", CorruptStream),
+        (b"\4\0\0\0\xff\0\3\0\x60\1", CorruptStream),
     ],
 )
 def test_settings_that_no_encoder_writes(settings: bytes, error: type[Exception]) -> None:
@@ -548,8 +549,8 @@ def test_settings_that_no_encoder_writes(settings: bytes, error: type[Exception]
 def test_settings_come_back() -> None:
     for options in (
         Options(),
-        Options(0, 256, 0.25, 63, 255, "pair", "ms-ssim", 255),
-        Options(12, 8, 0.0001, None, 1, "key", "lpips", 1),
+        Options(0, 256, 0.25, 63, 255, "pair", "ms-ssim", 255, 0),
+        Options(12, 8, 0.0001, None, 1, "key", "lpips", 1, 1),
     ):
         back = Options.unpack(options.pack())
         assert back == options._replace(threshold=back.threshold)

@@ -74,7 +74,7 @@ class Extreme(Codec):
         `steps` (2) 0..255 of the sampler, 0: the last frame is repeated; `candidates` (1) 1..256; `threshold`
         (by quality) of the distance to the source, above which frames are not kept; `key_quality` (by
         quality) 0..63 of coded frames; `beam` (0) 0..255, 0: the greedy rule; `restart` ("inter"), "key" or
-        "pair"; `metric` ("lpips") or "ms-ssim"; `gop_length` (60) 1..255.
+        "pair"; `metric` ("lpips") or "ms-ssim"; `gop_length` (60) 1..255; `pans` (1), 0: none are told.
         """
         if unknown := sorted(options.keys() - set(Options._fields)):
             raise ValueError(f"method 'extreme' has options {', '.join(Options._fields)}, got {unknown}")
@@ -164,6 +164,7 @@ class Extreme(Codec):
     def _encode_gop(self, group: list[Tensor], noise: Noise, video: VideoInfo, quality: int) -> EncodedGop:
         own = self._key_quality(quality)
         search = GopSearch(self.coder, group, video, own, noise, self.distance, self.options.restart)
+        search.pans, search.generates = bool(self.options.pans), self.options.steps > 0
         if self.options.beam:
             events = search.best(_between(PRICES, quality), self.options.beam)
         else:

@@ -44,7 +44,7 @@ class Predictor(Protocol):
 
 
 class LastFrame:
-    """Repeats the last frame: what every other predictor has to beat."""
+    """In place of a predictor: whatever is asked for, the last frame comes."""
 
     predicted = 5
 
@@ -124,8 +124,8 @@ class GopCoder:
         yield shown.past.anchor
         for chunk, event in enumerate(events):
             if event.kept > 0:
-                offers = self.predict(shown.past, noise, chunk, [event.candidate], event.pan)
-                frames = offers[0, : event.kept]
+                candidates = [] if event.repeats else [event.candidate]
+                frames = self.predict(shown.past, noise, chunk, candidates, event.pan)[-1, : event.kept]
                 shown = shown._replace(past=shown.past.then(frames, event.pan))
                 yield from frames
                 continue
@@ -148,10 +148,16 @@ class GopCoder:
     def predict(
         self, past: Past, noise: Noise, chunk: int, candidates: list[int], pan: tuple[int, int] = STILL
     ) -> Tensor:
-        """What each candidate offers if the camera pans: (len(candidates),predicted,3,H,W), uint8."""
-        with torch.inference_mode():
-            offers = self.predictor(past.steadied(pan), noise, chunk, candidates)
-            if pan == STILL:
-                return offers
-            moved = [[panned(f, pan, n) for n, f in enumerate(one, 1)] for one in offers]
-            return torch.stack([torch.stack(one) for one in moved])
+        """The last frame repeated, then what candidates offer: (1+len(candidates),predicted,3,H,W), uint8.
+
+        All moved as the camera pans.
+        """
+        offers = past.frames[-1].expand(1, self.predictor.predicted, -1, -1, -1)
+        if candidates:
+            with torch.inference_mode():
+                generated = self.predictor(past.steadied(pan), noise, chunk, candidates)
+            offers = torch.cat([offers, generated])
+        if pan == STILL:
+            return offers
+        moved = [[panned(f, pan, n) for n, f in enumerate(one, 1)] for one in offers]
+        return torch.stack([torch.stack(one) for one in moved])

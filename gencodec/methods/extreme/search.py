@@ -66,7 +66,13 @@ class GopSearch:
     distance: Distance
     restart: Restart = "inter"
     pans: bool = True
+    generates: bool = True
     _alone: dict[int, Step] = field(default_factory=dict)
+
+    @property
+    def candidates(self) -> int:
+        """Samples of the predictor that are tried."""
+        return self.coder.candidates if self.generates else 0
 
     def greedy(self, threshold: float) -> list[Event]:
         """Keep what is within `threshold`, as long a run as any candidate gives."""
@@ -122,20 +128,22 @@ class GopSearch:
         self, shown: Shown, at: int, chunk: int, threshold: float
     ) -> tuple[Event | None, Tensor | None]:
         """The longest run within the threshold, and its frames as a decoder will have them, or None."""
-        every = list(range(self.coder.candidates))
         best, run, mean = Event(KEY), 0, math.inf
         frames: Tensor | None = None
         for pan in self._pans(shown, at):
-            offers, away = self._offers(shown, at, chunk, every, pan)
-            for candidate, (offered, row) in enumerate(zip(offers, away, strict=True)):
+            offers, away = self._offers(shown, at, chunk, list(range(self.candidates)), pan)
+            for number, (offered, row) in enumerate(zip(offers, away, strict=True)):
                 kept = _run_within(row, threshold)
                 score = float(row[:kept].mean()) if kept else math.inf
                 if kept > run or (kept == run and score < CLEARLY * mean):
-                    best, run, mean, frames = Event(kept, candidate, pan), kept, score, offered[:kept]
-        if run and len(every) > 1:  # alone, as the decoder will: rounding may differ
+                    event = Event(kept, max(number - 1, 0), pan, repeats=number == 0)
+                    best, run, mean, frames = event, kept, score, offered[:kept]
+        if (
+            run and self.candidates > 1 and not best.repeats
+        ):  # alone, as the decoder will: rounding may differ
             offers, away = self._offers(shown, at, chunk, [best.candidate], best.pan)
-            run = min(run, _run_within(away[0], threshold))
-            best, frames = best._replace(kept=run), offers[0, :run]
+            run = min(run, _run_within(away[-1], threshold))
+            best, frames = best._replace(kept=run), offers[-1, :run]
         return (best, frames) if run else (None, None)
 
     def _continued(self, path: Path, price: float) -> list[Path]:
@@ -147,14 +155,16 @@ class GopSearch:
             cost = path.cost + step.distance + price * (step.bits + flag)
             found.append(Path(cost, path.at + 1, (*path.events, Event(kind)), step.shown))
         pans = self._pans(path.shown, path.at)
-        for pan, candidate in product(pans, range(self.coder.candidates)):
+        for pan, candidate in product(pans, range(-1, self.candidates)):
             # one at a time, as the decoder will have it
-            offers, away = self._offers(path.shown, path.at, len(path.events), [candidate], pan)
-            bits = flag + math.log2(self.coder.candidates) + (pan != path.shown.past.pan) * PAN_BITS
+            own = [candidate] if candidate >= 0 else []
+            offers, away = self._offers(path.shown, path.at, len(path.events), own, pan)
+            bits = flag + (pan != path.shown.past.pan) * PAN_BITS
+            bits += 1 + (math.log2(self.coder.candidates) if own else 0)
             for kept in range(1, away.shape[1] + 1):
-                cost = path.cost + float(away[0, :kept].sum()) + price * bits
-                shown = path.shown._replace(past=path.shown.past.then(offers[0, :kept], pan))
-                events = (*path.events, Event(kept, candidate, pan))
+                cost = path.cost + float(away[-1, :kept].sum()) + price * bits
+                shown = path.shown._replace(past=path.shown.past.then(offers[-1, :kept], pan))
+                events = (*path.events, Event(kept, max(candidate, 0), pan, repeats=not own))
                 found.append(Path(cost, path.at + kept, events, shown))
         return found
 
@@ -169,11 +179,11 @@ class GopSearch:
     def _offers(
         self, shown: Shown, at: int, chunk: int, candidates: list[int], pan: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """Frames (K,n,3,H,W) that candidates offer from `at` on, and their distances (K,n)."""
+        """Frames (1+K,n,3,H,W) on offer from `at` on, see `GopCoder.predict`, and their distances (1+K,n)."""
         most = min(self.coder.predictor.predicted, MAX_GENERATED - shown.past.since)
         if most <= 0:
-            nothing = self.frames[at][None, None, :0].expand(len(candidates), 1, -1, -1, -1)
-            return nothing, torch.full((len(candidates), 1), math.inf)
+            nothing = self.frames[at].expand(1 + len(candidates), 1, -1, -1, -1)
+            return nothing, torch.full((1 + len(candidates), 1), math.inf)
         wanted = torch.stack(self.frames[at : at + most])
         offers = self.coder.predict(shown.past, self.noise, chunk, candidates, pan)[:, : len(wanted)]
         away = self.distance(wanted.repeat(len(offers), 1, 1, 1), offers.flatten(0, 1))

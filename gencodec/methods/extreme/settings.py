@@ -1,7 +1,7 @@
 """Settings of `extreme` in the stream's header: how the predictor samples, and how the encoder decided.
 
     steps u8 | candidates - 1 u8 | threshold u16, in 1/10000, 0: by quality | key quality u8, 255: by quality
-    | beam u8, 0: the greedy rule | restart u8 | metric u8 | GOP length u8
+    | beam u8, 0: the greedy rule | restart u8 | metric u8 | GOP length u8 | pans u8
 
 A decoder needs the first two; the others say how a stream was made. At 0 steps the last frame is repeated.
 """
@@ -16,12 +16,18 @@ from gencodec.methods.extreme.distances import Metric
 from gencodec.methods.extreme.search import Restart
 from gencodec.nn.quality import NUM_QUALITIES
 
-SETTINGS = struct.Struct("<BBHBBBBB")
+SETTINGS = struct.Struct("<BBHBBBBBB")
 BY_QUALITY = 255
 RESTARTS: tuple[Restart, ...] = get_args(Restart)
 METRICS: tuple[Metric, ...] = get_args(Metric)
 FINEST = 1e-4  # step of a threshold
-WHOLE = (("steps", 0, 255), ("candidates", 1, 256), ("beam", 0, 255), ("gop_length", 1, 255))
+WHOLE = (
+    ("steps", 0, 255),
+    ("candidates", 1, 256),
+    ("beam", 0, 255),
+    ("gop_length", 1, 255),
+    ("pans", 0, 1),
+)
 
 
 class Options(NamedTuple):
@@ -35,6 +41,7 @@ class Options(NamedTuple):
     restart: Restart = "inter"
     metric: Metric = "lpips"
     gop_length: int = 60
+    pans: int = 1
 
     def pack(self) -> bytes:
         """As they stand in the header. Raises ValueError for values out of range."""
@@ -43,7 +50,7 @@ class Options(NamedTuple):
         key = BY_QUALITY if self.key_quality is None else self.key_quality
         names = RESTARTS.index(self.restart), METRICS.index(self.metric)
         return SETTINGS.pack(
-            self.steps, self.candidates - 1, threshold, key, self.beam, *names, self.gop_length
+            self.steps, self.candidates - 1, threshold, key, self.beam, *names, self.gop_length, self.pans
         )
 
     @classmethod
@@ -55,7 +62,7 @@ class Options(NamedTuple):
             raise CorruptStream(
                 f"extreme has {SETTINGS.size} bytes of settings, the header holds {len(settings)}"
             )
-        steps, candidates, threshold, key, beam, restart, metric, length = SETTINGS.unpack(settings)
+        steps, candidates, threshold, key, beam, restart, metric, length, pans = SETTINGS.unpack(settings)
         try:
             options = cls(
                 steps,
@@ -66,6 +73,7 @@ class Options(NamedTuple):
                 RESTARTS[restart],
                 METRICS[metric],
                 length,
+                pans,
             )
             options._check()
         except (ValueError, IndexError) as error:
