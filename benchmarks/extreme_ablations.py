@@ -34,7 +34,9 @@ from gencodec.video import open_video
 DEFAULT = "as shipped"
 VARIANTS: dict[str, dict[str, Any]] = {
     DEFAULT: {},
-    "the last frame repeated": {"steps": 0},
+    "the last frame repeated, with pans": {"steps": 0},
+    "the last frame repeated": {"steps": 0, "pans": 0},
+    "no pans": {"pans": 0},
     "1 step": {"steps": 1},
     "4 steps": {"steps": 4},
     "8 steps": {"steps": 8},

@@ -16,6 +16,7 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from speed import RESULTS, environment
 from torch import Tensor
@@ -65,12 +66,10 @@ def drift(codec: Extreme, path: Path) -> dict[str, Any]:
     first: Tensor | None = None
     symbols = set()
     for way in WAYS:
-        seen: list[bytes] = []
+        seen: list[np.ndarray] = []
         with computed(codec, *way):
-            shown = torch.stack(
-                list(codec.decode(packets, info, on_symbols=lambda s, seen=seen: seen.append(s.tobytes())))
-            )
-        symbols.add(b"".join(seen))
+            shown = torch.stack(list(codec.decode(packets, info, on_symbols=seen.append)))
+        symbols.add(b"".join(array.tobytes() for array in seen))
         first = shown if first is None else first
         away = (shown[1:].int() - first[1:].int()).abs().flatten(1)
         largest = torch.maximum(largest, away.amax(1).float())

@@ -39,6 +39,7 @@ def main() -> None:
     )
     video.add_argument("--jobs", type=int, default=2)
     video.add_argument("--work", type=Path, default=Path("rd-video"), help="kept: a killed run goes on")
+    video.add_argument("--also", type=Path, help="an earlier result: codecs that are not measured now")
     video.add_argument("--out", type=Path, default=RESULTS / "rd-video.json")
     options = parser.parse_args()
     (rd_frames if options.part == "intra" else rd_video).run(options)

@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from speed import environment
 
 import gencodec
 from gencodec.evaluation.bd_rate import bd_rate
+from gencodec.evaluation.store import Row
 from gencodec.evaluation.tables import Table
 
-METHODS = "s2vc,intra,x264,x265,svtav1,x265-hold3"
+METHODS = "extreme,s2vc,intra,x264,x265,svtav1,x265-hold3"
 MEASURED = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "dists", "warping_error", "flicker")
 ANCHORS = ("x265", "svtav1", "x265-hold3")
-LEFT_OUT = ("key", "source", "per_frame", "bits_per_frame")  # of a row: large, or of one run's folder
+LEFT_OUT = (
+    "key",
+    "source",
+    "per_frame",
+    "bits_per_frame",
+    "commit",
+)  # of a row: large, or of one run's folder
 SPEEDS = ("encode_fps", "decode_fps", "encode_seconds", "decode_seconds")  # several jobs slow one another
 
 
@@ -39,18 +48,40 @@ def run(options: argparse.Namespace) -> None:
     )
     if found.failures or found.missing:
         raise SystemExit(f"not everything was measured: {found.failures} {found.missing}")
-    table = found.table
+    earlier = taken(options.also, found.rows) if options.also else []
+    rows = [*found.rows, *earlier]
+    table = Table.of(rows, MEASURED, options.work) if earlier else found.table
     result = environment() | {
-        "clips": {row["clip"]: row["clip_sha256"] for row in found.rows},
-        "identities": {row["codec"]: row["identity"] for row in found.rows},
+        "clips": {row["clip"]: row["clip_sha256"] for row in rows},
+        "identities": {row["codec"]: row["identity"] for row in rows},
+        "measured_earlier": {row["codec"]: row["commit"] for row in earlier},
         "metrics": list(table.metrics),
         "means": [without(mean, SPEEDS) for mean in table.means],
         "bd_rate": {name: table.bd_rates(name) for name in ANCHORS if name in table.codecs},
         "bd_rate_by_clip": {name: by_clip(table, name) for name in ANCHORS if name in table.codecs},
-        "points": [without(row, (*LEFT_OUT, *SPEEDS)) for row in found.rows],
+        "points": [without(row, (*LEFT_OUT, *SPEEDS)) for row in rows],
     }
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result["bd_rate"], indent=1))
+
+
+def taken(path: Path, new: list[Row]) -> list[Row]:
+    """Rows of an earlier result for codecs that `new` lacks, on the same clips. Raises ValueError for others.
+
+    A method's row says by which version and weights it was made (`identity`), and here by which commit.
+    """
+    result = json.loads(path.read_text())
+    clips = {row["clip"]: row["clip_sha256"] for row in new}
+    if result["clips"] != clips:
+        raise ValueError(f"{path} was measured on other clips")
+    measured = {row["codec"] for row in new}
+    commits = result.get("measured_earlier", {})
+    unknown = {"encode_seconds": math.nan, "decode_seconds": math.nan}
+    return [
+        {"commit": commits.get(row["codec"], result["commit"])} | unknown | row
+        for row in result["points"]
+        if row["codec"] not in measured
+    ]
 
 
 def parsed(text: str) -> tuple[str, list[int]]:

@@ -6,8 +6,9 @@
 Reads those that are there of rd-video.json and rd-intra.json (rd.py), speed-metrics.json (metrics_speed.py),
 speed-entropy.json (speed.py), exact-cuda.json (exact_cuda.py), size-s2vc-paper.json (s2vc_paper_size.py),
 speed-s2vc-paper.json (s2vc_paper_speed.py), the last two for docs/methods/s2vc-paper.md; speed-s2vc.json
-(speed.py), ablations-s2vc.json (s2vc_ablations.py), drift-s2vc.json (s2vc_drift.py). The curves of whole
-clips become docs/images/rd-video.svg.
+(speed.py), ablations-s2vc.json (s2vc_ablations.py), drift-s2vc.json (s2vc_drift.py), and the same three of
+`extreme` (speed.py, extreme_ablations.py, extreme_drift.py). The curves of whole clips become
+docs/images/rd-video.svg.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import report_extreme
 from report_paper import size_table, speed_table
 from report_s2vc import ablation_detail, drift_detail, speed_detail
 from report_video import metrics_detail, picture, video_detail, video_summary
@@ -195,6 +197,9 @@ DETAILS: dict[str, Callable[[Result], str]] = {
     "speed-s2vc": speed_detail,
     "ablations-s2vc": ablation_detail,
     "drift-s2vc": drift_detail,
+    "speed-extreme": report_extreme.speed_detail,
+    "ablations-extreme": report_extreme.ablation_detail,
+    "drift-extreme": report_extreme.drift_detail,
     "speed-entropy": entropy_detail,
     "speed-metrics": metrics_detail,
     "exact-cuda": exact_detail,

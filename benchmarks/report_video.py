@@ -46,7 +46,10 @@ def video_detail(result: Result) -> str:
         for mean in result["means"]
     ]
     names = "; ".join(f"`{codec}`: {identity}" for codec, identity in result["identities"].items())
-    return "\n\n".join([*parts, "Means over the clips:", table(head, rows), f"{names}.", provenance(result)])
+    earlier = result.get("measured_earlier", {})
+    taken = ", ".join(f"`{codec}` at commit {commit[:9]}" for codec, commit in earlier.items())
+    told = [f"{names}.", *([f"Measured earlier in the same way: {taken}."] if taken else [])]
+    return "\n\n".join([*parts, "Means over the clips:", table(head, rows), *told, provenance(result)])
 
 
 def bd_table(result: Result, anchor: str, metrics: Any) -> str:

@@ -88,7 +88,19 @@ def s2vc(repetitions: int) -> dict[str, Any]:
     return speed_s2vc.s2vc(repetitions)
 
 
-PARTS: dict[str, Callable[[int], dict[str, Any]]] = {"entropy": entropy, "intra": intra, "s2vc": s2vc}
+def extreme(repetitions: int) -> dict[str, Any]:
+    """`extreme`, seconds of a clip by quality; in a file of its own."""
+    import speed_extreme
+
+    return speed_extreme.extreme(repetitions)
+
+
+PARTS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "entropy": entropy,
+    "intra": intra,
+    "s2vc": s2vc,
+    "extreme": extreme,
+}
 
 
 def interleave(functions: dict[str, Callable[[], object]], repetitions: int) -> dict[str, dict[str, float]]:

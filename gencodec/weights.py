@@ -49,7 +49,7 @@ WEIGHTS: dict[str, WeightsFile] = {
     ),
     "extreme-tiny-1": WeightsFile(
         "extreme-tiny-1.safetensors",
-        "ccc93fe459dcc72c377ebd735a6489848191c1f78b2fcd86317378539bfd4247",
+        "fde3c0ba15470b9647ba6db7009ecb0010ec29636b8445baeeca0c3042635ddc",
         "MIT",
         "trained by this project: docs/training.md",
     ),

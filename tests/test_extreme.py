@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from fractions import Fraction
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,9 @@ from conftest import make_clip
 from torch import Tensor
 from torch.nn import functional
 
+from gencodec import api
 from gencodec.codec import CorruptStream, FrameType, Packet, UnsupportedStream, VideoInfo, Weights
+from gencodec.container import Reader
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.flags import get_integers, put_integers
 from gencodec.methods.extreme.codec import Extreme
@@ -576,3 +580,96 @@ def test_packets_that_no_encoder_writes() -> None:
     for wrong in (replace(packets[0], type=FrameType.PREDICTED), replace(packets[0], num_frames=61)):
         with pytest.raises(CorruptStream, match="INTRA packets of up to 60"):
             next(codec.decode([wrong], INFO))
+
+
+# ---- the registered codec, with the shipped weights ------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Extreme:
+    codec = api.create("extreme", device="cpu")
+    assert isinstance(codec, Extreme)
+    return codec
+
+
+def black(count: int) -> Tensor:
+    return torch.zeros(count, 3, 48, 64, dtype=torch.uint8)
+
+
+def noise(count: int) -> Tensor:
+    return torch.randint(0, 256, (count, 3, 48, 64), generator=torch.Generator().manual_seed(0)).byte()
+
+
+def cut(count: int) -> Tensor:
+    """Two pictures that have nothing in common, with a cut between them."""
+    dark, light = smooth(64, 48) // 4, 255 - smooth(64, 48) // 4
+    first, second = dark, light.flip(2)
+    return torch.stack([first] * (count // 2) + [second] * (count - count // 2))
+
+
+@pytest.mark.parametrize(
+    ("frames", "groups"),
+    [
+        (smooth(64, 48)[None], 1),
+        (make_clip(31, 64, 48), 1),
+        (black(12), 1),
+        (noise(5), 1),
+        (cut(12), 2),
+        (make_clip(6, 37, 23), 1),
+        (make_clip(3, 1, 1), 1),
+    ],
+    ids=["one frame", "31 frames", "black", "noise", "a cut", "odd sizes", "one pixel"],
+)
+def test_files_of_all_kinds(shipped: Extreme, tmp_path: Path, frames: Tensor, groups: int) -> None:
+    file = tmp_path / "a.gcv"
+    made = api.encode(frames, file, codec=shipped, quality=30)
+    with file.open("rb") as stream:
+        found = [gop.packets for gop in Reader(stream).gops()]
+    assert len(found) == groups
+    video = api.decode(file, device="cpu")
+    shown = list(video)
+    assert [f.shape for f in shown] == [f.shape for f in frames]
+    assert video.result is not None
+    assert video.result.latents_sha256 == made.latents_sha256
+
+
+def test_a_damaged_group_is_refused_and_the_others_are_not(shipped: Extreme, tmp_path: Path) -> None:
+    file = tmp_path / "a.gcv"
+    api.encode(cut(12), file, codec=shipped, quality=30)
+    whole = list(api.decode(file, device="cpu"))
+    data = bytearray(file.read_bytes())
+    with file.open("rb") as stream:
+        data[Reader(stream).header_bytes + 30] ^= 4  # in the first group
+    file.write_bytes(data)
+    with pytest.raises(CorruptStream):
+        list(api.decode(file, device="cpu"))
+    kept = list(api.decode(file, device="cpu", partial=True))
+    assert len(kept) >= 6
+    assert torch.equal(kept[-1], whole[-1])
+
+
+def test_symbols_are_the_same_however_it_is_computed(shipped: Extreme) -> None:
+    """Threads, oneDNN, memory layout: symbols equal, pixels next to so."""
+    frames = [smooth(80, 64)[:, :48, 2 * t : 2 * t + 64].contiguous() for t in range(8)]
+    packets, _ = coded(shipped, frames, 40)
+    assert any(e.kept > 0 and not e.repeats for e in shipped.events_of(packets[0], INFO))
+    predictor = shipped.coder.predictor
+    assert isinstance(predictor, FlowPredictor)
+    symbols, shown, threads = set(), [], torch.get_num_threads()
+    try:
+        for count, fast, layout in product(
+            (1, 2), (True, False), (torch.channels_last, torch.contiguous_format)
+        ):
+            seen: list[np.ndarray] = []
+            torch.set_num_threads(count)
+            predictor.net.to(memory_format=layout)
+            with torch.backends.mkldnn.flags(enabled=fast):
+                shown.append(torch.stack(list(shipped.decode(packets, INFO, on_symbols=seen.append))))
+            symbols.add(b"".join(array.tobytes() for array in seen))
+    finally:
+        torch.set_num_threads(threads)
+        predictor.net.to(memory_format=torch.channels_last)
+    assert len(symbols) == 1
+    away = torch.stack([(s.int() - shown[0].int()).abs() for s in shown])
+    assert away.max() <= 2
+    assert (away > 0).float().mean() < 1e-2

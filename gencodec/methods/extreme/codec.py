@@ -44,8 +44,8 @@ from gencodec.sampler.noise import Noise
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-THRESHOLDS = (0.5, 0.05)  # LPIPS-Alex that a generated frame may have, at quality 0 and 63
-KEY_QUALITIES = (4, 60)  # `s2vc`'s, of coded frames, at quality 0 and 63
+THRESHOLDS = (0.5, 0.1)  # LPIPS-Alex that a generated frame may have, at quality 0 and 63
+WORST_KEY = 6  # `s2vc`'s quality of coded frames at quality 0
 PRICES = (2e-4, 2e-6)  # LPIPS-Alex of a frame that a bit is worth, at quality 0 and 63, for the beam
 RESET_PERIOD = 32  # coded frames after which the generator forgets
 ALL_ANCHORS = 1  # cycle of the coding loop: coded frames are rare, and all that others are made of
@@ -175,8 +175,7 @@ class Extreme(Codec):
 
     def _key_quality(self, quality: int) -> int:
         """`s2vc`'s, for the coded frames of a packet of `quality`."""
-        first, last = KEY_QUALITIES
-        by_quality = round(first + (last - first) * quality / (NUM_QUALITIES - 1))
+        by_quality = WORST_KEY + 6 * quality // 7
         return by_quality if self.options.key_quality is None else self.options.key_quality
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor
 
 from gencodec.codec import VideoInfo
@@ -43,6 +42,19 @@ class Step(NamedTuple):
     shown: Shown
     bits: int
     distance: float
+
+
+class Run(NamedTuple):
+    """Frames (kept,3,H,W) within the threshold, their mean distance, their pan, and which offer it was.
+
+    Number 0 is the last frame repeated, those behind it are the candidates.
+    """
+
+    kept: int
+    mean: float
+    pan: tuple[int, int]
+    number: int
+    frames: Tensor | None
 
 
 class Path(NamedTuple):
@@ -128,23 +140,51 @@ class GopSearch:
         self, shown: Shown, at: int, chunk: int, threshold: float
     ) -> tuple[Event | None, Tensor | None]:
         """The longest run within the threshold, and its frames as a decoder will have them, or None."""
-        best, run, mean = Event(KEY), 0, math.inf
-        frames: Tensor | None = None
-        for pan in self._pans(shown, at):
-            offers, away = self._offers(shown, at, chunk, list(range(self.candidates)), pan)
-            for number, (offered, row) in enumerate(zip(offers, away, strict=True)):
-                kept = _run_within(row, threshold)
-                score = float(row[:kept].mean()) if kept else math.inf
-                if kept > run or (kept == run and score < CLEARLY * mean):
-                    event = Event(kept, max(number - 1, 0), pan, repeats=number == 0)
-                    best, run, mean, frames = event, kept, score, offered[:kept]
-        if (
-            run and self.candidates > 1 and not best.repeats
-        ):  # alone, as the decoder will: rounding may differ
-            offers, away = self._offers(shown, at, chunk, [best.candidate], best.pan)
-            run = min(run, _run_within(away[-1], threshold))
-            best, frames = best._replace(kept=run), offers[-1, :run]
-        return (best, frames) if run else (None, None)
+        most = self._most(shown, at)
+        wanted = self.frames[at : at + most]
+        best = Run(0, math.inf, STILL, 0, None)
+        for pan in self._pans(shown, at) if most else []:  # by the last frame, which costs no network
+            repeated = self.coder.predict(shown.past, self.noise, chunk, [], pan)
+            best = self._longer(best, repeated, wanted, threshold, pan, 0)
+        if most and self.candidates:
+            every = list(range(self.candidates))
+            offers = self.coder.predict(shown.past, self.noise, chunk, every, best.pan)
+            best = self._longer(best, offers[1:], wanted, threshold, best.pan, 1)
+            if len(every) > 1 and best.number:  # as the decoder will: rounding may differ
+                alone = self.coder.predict(shown.past, self.noise, chunk, [best.number - 1], best.pan)
+                nothing = Run(0, math.inf, best.pan, 0, None)
+                best = self._longer(nothing, alone[1:], wanted, threshold, best.pan, best.number)
+        if not best.kept:
+            return None, None
+        event = Event(best.kept, max(best.number - 1, 0), best.pan, repeats=best.number == 0)
+        return event, best.frames
+
+    def _longer(
+        self,
+        best: Run,
+        offers: Tensor,
+        wanted: list[Tensor],
+        threshold: float,
+        pan: tuple[int, int],
+        first: int,
+    ) -> Run:
+        """`best`, or what is better among `offers` (K,n,3,H,W), which have numbers from `first` on."""
+        for number, offered in enumerate(offers, first):
+            total, kept = 0.0, 0
+            for source, frame in zip(wanted, offered, strict=False):  # one by one: most runs end soon
+                away = float(self.distance(source[None], frame[None])[0])
+                if away > threshold:
+                    break
+                total, kept = total + away, kept + 1
+            mean = total / kept if kept else math.inf
+            if kept > best.kept or (kept == best.kept and mean < CLEARLY * best.mean):
+                best = Run(kept, mean, pan, number, offered[:kept])
+        return best
+
+    def _most(self, shown: Shown, at: int) -> int:
+        """Frames that may be predicted now."""
+        allowed = min(self.coder.predictor.predicted, MAX_GENERATED - shown.past.since)
+        return max(0, min(allowed, len(self.frames) - at))
 
     def _continued(self, path: Path, price: float) -> list[Path]:
         """All ways on from `path`."""
@@ -154,18 +194,23 @@ class GopSearch:
             step = self.coded(path.at, before)
             cost = path.cost + step.distance + price * (step.bits + flag)
             found.append(Path(cost, path.at + 1, (*path.events, Event(kind)), step.shown))
-        pans = self._pans(path.shown, path.at)
-        for pan, candidate in product(pans, range(-1, self.candidates)):
-            # one at a time, as the decoder will have it
-            own = [candidate] if candidate >= 0 else []
-            offers, away = self._offers(path.shown, path.at, len(path.events), own, pan)
-            bits = flag + (pan != path.shown.past.pan) * PAN_BITS
-            bits += 1 + (math.log2(self.coder.candidates) if own else 0)
-            for kept in range(1, away.shape[1] + 1):
-                cost = path.cost + float(away[-1, :kept].sum()) + price * bits
-                shown = path.shown._replace(past=path.shown.past.then(offers[-1, :kept], pan))
-                events = (*path.events, Event(kept, max(candidate, 0), pan, repeats=not own))
-                found.append(Path(cost, path.at + kept, events, shown))
+        for pan, candidate in product(self._pans(path.shown, path.at), range(-1, self.candidates)):
+            found += self._generated(path, pan, candidate, price)
+        return found
+
+    def _generated(self, path: Path, pan: tuple[int, int], candidate: int, price: float) -> list[Path]:
+        """With 1, 2, ... frames of a candidate; -1: of the last frame repeated."""
+        own = [candidate] if candidate >= 0 else []  # one at a time, as the decoder will have it
+        offers = self.coder.predict(path.shown.past, self.noise, len(path.events), own, pan)[-1]
+        sources = self.frames[path.at : path.at + self._most(path.shown, path.at)]
+        bits = math.log2(self.coder.predictor.predicted + 2) + (pan != path.shown.past.pan) * PAN_BITS
+        bits += 1 + (math.log2(self.coder.candidates) if own else 0)
+        cost, found = path.cost + price * bits, []
+        for kept, (source, frame) in enumerate(zip(sources, offers, strict=False), 1):
+            cost += float(self.distance(source[None], frame[None])[0])
+            shown = path.shown._replace(past=path.shown.past.then(offers[:kept], pan))
+            events = (*path.events, Event(kept, max(candidate, 0), pan, repeats=not own))
+            found.append(Path(cost, path.at + kept, events, shown))
         return found
 
     def _pans(self, shown: Shown, at: int) -> list[tuple[int, int]]:
@@ -175,21 +220,3 @@ class GopSearch:
         ahead = min(FARTHEST, len(self.frames) - at)
         found = pan_between(shown.past.frames[-1], self.frames[at + ahead - 1], ahead)
         return list(dict.fromkeys([shown.past.pan, STILL, found]))
-
-    def _offers(
-        self, shown: Shown, at: int, chunk: int, candidates: list[int], pan: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
-        """Frames (1+K,n,3,H,W) on offer from `at` on, see `GopCoder.predict`, and their distances (1+K,n)."""
-        most = min(self.coder.predictor.predicted, MAX_GENERATED - shown.past.since)
-        if most <= 0:
-            nothing = self.frames[at].expand(1 + len(candidates), 1, -1, -1, -1)
-            return nothing, torch.full((1 + len(candidates), 1), math.inf)
-        wanted = torch.stack(self.frames[at : at + most])
-        offers = self.coder.predict(shown.past, self.noise, chunk, candidates, pan)[:, : len(wanted)]
-        away = self.distance(wanted.repeat(len(offers), 1, 1, 1), offers.flatten(0, 1))
-        return offers, away.reshape(len(offers), -1).float().cpu()
-
-
-def _run_within(away: Tensor, threshold: float) -> int:
-    """How many of the distances (n,), from the first on, are within the threshold."""
-    return int((away <= threshold).int().cumprod(0).sum())
