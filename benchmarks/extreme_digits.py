@@ -3,9 +3,9 @@
     extreme_digits.py --digits t10k-images-idx3-ubyte.gz --predictor CHECKPOINT [--clips 8]
 
 A digit that meets a wall goes on at a speed that nobody can foresee; among K samples of what comes next one
-may guess it. Clips of 30 frames of test digits, coded by `extreme` with a predictor of `gencodec train extreme
---digits`, a pair of frames each restart, as the predictor wants two, and the same threshold for every K. Sizes
-are payloads, decoded again before they count. Writes results/digits-extreme.json.
+may guess it. Clips of 30 frames of test digits, coded by `extreme` with a predictor of `gencodec train
+extreme --digits`, a pair of frames each restart, as the predictor wants two, and the same threshold for
+every K. Sizes are payloads, decoded again before they count. Writes results/digits-extreme.json.
 """
 
 from __future__ import annotations

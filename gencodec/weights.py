@@ -49,7 +49,7 @@ WEIGHTS: dict[str, WeightsFile] = {
     ),
     "extreme-tiny-1": WeightsFile(
         "extreme-tiny-1.safetensors",
-        "fde3c0ba15470b9647ba6db7009ecb0010ec29636b8445baeeca0c3042635ddc",
+        "41c947f48ae1667de0572790556e4644abcbe785f8f91ff29b86ab79c8e6c1ce",
         "MIT",
         "trained by this project: docs/training.md",
     ),

@@ -17,7 +17,7 @@ from gencodec import registry
 
 FOLDER = Path(__file__).parent
 QUALITIES = (5, 30, 60)
-FRAMES = {"s2vc": 6}  # enough for an anchor; 2 of the others
+FRAMES = {"s2vc": 6, "extreme": 9}  # enough for an anchor, for a restart; 2 of intra
 
 
 def clip(num_frames: int = 2, height: int = 70, width: int = 100) -> torch.Tensor:
