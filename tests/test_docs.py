@@ -56,7 +56,17 @@ def named(pages: list[Path]) -> list:
 # ---- Python ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", named([page for page in PAGES if blocks(page, "python")]))
+LONG = "evaluation.md"  # whose blocks compare codecs
+RUN = [page for page in PAGES if blocks(page, "python")]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        *named([p for p in RUN if p.name != LONG]),
+        pytest.param(ROOT / "docs" / LONG, marks=pytest.mark.slow, id=LONG),
+    ],
+)
 def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
     """One process a page, its blocks in order, in a folder with a clip, a log, and the files it shows."""
     write_video(tmp_path / "in.mp4", make_clip(3, 48, 32), VideoInfo(48, 32, Fraction(25)))
