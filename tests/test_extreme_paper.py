@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import make_clip
 from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
@@ -19,6 +21,9 @@ from gencodec.methods.extreme.paper import mcvd
 from gencodec.methods.extreme.paper.elic_import import new_names
 from gencodec.methods.extreme.paper.mcvd import CITYSCAPES, SMMNIST, McvdConfig, McvdUNet
 from gencodec.methods.extreme.paper.mcvd_import import from_checkpoint, read_config
+from gencodec.methods.extreme.paper.mcvd_predictor import McvdPredictor, Sampler
+from gencodec.methods.extreme.past import Past
+from gencodec.sampler.noise import Noise
 from gencodec.weights import load_file
 
 SMALL = McvdConfig(32, 1, 2, 5, 16, (1, 2, 3), attention_at=(16, 8), head_width=8)
@@ -220,3 +225,61 @@ def test_elic_names() -> None:
     assert new_names("cc_transforms.0.2.weight") == ["latent_codec.y.channel_context.y1.2.weight"]
     assert len(new_names("gaussian_conditional._offset")) == 5
     assert new_names("module.g_a.0.weight") == []
+
+
+# ---- MCVD as a predictor ---------------------------------------------------------------------------------
+
+
+def lively(config: McvdConfig = SMALL) -> McvdUNet:
+    torch.manual_seed(0)
+    net = McvdUNet(config)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.08)
+    return net
+
+
+def reference(net: McvdUNet, past: Tensor, draw: Callable[[int], Tensor], steps: int, quirks: bool) -> Tensor:
+    """The sampler of the facts page, in its own terms: label 0 is the noisiest, alphas rise."""
+    betas = torch.linspace(0.02, 1e-4, 1000, dtype=torch.float64)
+    alphas = (1 - betas).flip(0).cumprod(0).flip(0)
+    labels = torch.arange(0, 1000, 1000 // steps)
+    alpha, before = alphas[labels], torch.cat([alphas[labels][1:], torch.ones(1, dtype=torch.float64)])
+    x = draw(0)
+    for i, label in enumerate(labels):
+        a, b = float(alpha[i]), float(before[i])
+        beta = 1 - a / b
+        noise = net(x, past, torch.full((len(x),), float(label)))
+        clean = ((x - (1 - a) ** 0.5 * noise) / a**0.5).clamp(-1, 1)
+        x = b**0.5 * beta / (1 - a) * clean + (1 - beta) ** 0.5 * (1 - b) / (1 - a) * x
+        if i + 1 < len(labels):
+            x = x + ((1 - b) / (1 - a) * beta) ** 0.5 * draw(i + 1)
+    if quirks:
+        x = x - (1 - float(alpha[-1])) ** 0.5 * net(x, past, torch.full((len(x),), 99.0))
+    return x
+
+
+@pytest.mark.parametrize("quirks", [False, True])
+def test_it_samples_as_the_reference_does(quirks: bool) -> None:
+    net, noise = lively(), Noise(4, 0)
+    frames = make_clip(2, 32, 32)
+    shown = McvdPredictor(net, 20, quirks=quirks)(Past(frames[0], tuple(frames)), noise, 3, [0, 2])
+    past = (frames.float().mean(1)[None] / 127.5 - 1).expand(2, -1, -1, -1)
+    draw = noise.steps((5, 32, 32), candidates=[0, 2], chunk=3)
+    with torch.no_grad():
+        wanted = reference(net, past, draw, 20, quirks)
+    wanted = ((wanted.clamp(-1, 1) + 1) * 127.5).round()
+    assert shown.shape == (2, 5, 3, 32, 32)
+    away = (shown[:, :, 0].float() - wanted).abs()
+    assert away.max() <= 2
+    assert away.mean() < 0.1
+    assert wanted.std() > 10
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp-2m"])
+def test_cheaper_samplers(sampler: Sampler) -> None:
+    """Of other sizes too; one past frame is taken twice."""
+    frame = make_clip(1, 44, 36)[0]
+    predictor = McvdPredictor(lively(), 4, sampler)
+    shown = predictor(Past.of_key(frame), Noise(0, 0), 0, [0])
+    assert shown.shape == (1, 5, 3, 36, 44)
+    assert torch.equal(shown, predictor(Past(frame, (frame, frame)), Noise(0, 0), 0, [0]))
