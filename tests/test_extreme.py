@@ -40,7 +40,7 @@ from gencodec.methods.extreme.network import PredictorConfig, PredictorNet
 from gencodec.methods.extreme.past import Past
 from gencodec.methods.extreme.predictor import FlowPredictor
 from gencodec.methods.extreme.search import GopSearch, Restart
-from gencodec.methods.extreme.settings import Options
+from gencodec.methods.extreme.settings import REFERENCE, RESTARTS, Options
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.s2vc.loop import LoopCoder
 from gencodec.methods.s2vc.rendering import Renderer
@@ -167,13 +167,14 @@ def test_kinds_of_restarts(make: Make) -> None:
     """Against the last coded frame; alone; or alone, and the next against that one."""
     coder, frames = make(LastFrame()), changing()
     found: dict[Restart, list[int]] = {}
-    for kind in ("inter", "key", "pair"):
+    for kind in RESTARTS:
         events = search(coder, frames, restart=kind).greedy(0.1)
         found[kind] = [e.kept for e in events]
         assert len(decoded(coder, coder.write(frames, events, 40)[0], 8)) == 8
     assert found["inter"] in ([3, INTER, 3], [3, KEY, 3])  # whichever is smaller
     assert found["key"] == [3, KEY, 3]
     assert found["pair"] == [INTER, 2, KEY, INTER, 2]
+    assert found["two-keys"] == [KEY, 2, KEY, KEY, 2]
 
 
 def test_a_restart_against_the_last_frame_is_the_cheaper_one(make: Make) -> None:
@@ -294,6 +295,9 @@ def test_the_past_is_kept_in_order() -> None:
     assert later.since == 3
     assert torch.equal(later.anchor, first)
     assert [torch.equal(a, b) for a, b in zip(later.frames, others[1:3], strict=True)] == [True, True]
+    both = Past.of_key(first).keyed(second)
+    assert [torch.equal(a, b) for a, b in zip(both.frames, (first, second), strict=True)] == [True, True]
+    assert len(later.keyed(second).frames) == 1
     anew = later.restarted(second, torch.zeros(1, 2, 3, 4))
     assert (anew.since, anew.velocity is None) == (0, False)
     assert torch.equal(anew.anchor, second)
@@ -525,6 +529,8 @@ def test_quality_and_threshold_set_the_rate() -> None:
         {"restart": "none"},
         {"metric": "psnr"},
         {"gop_length": 0},
+        {"sampler": "heun"},
+        {"quirks": 2},
     ],
 )
 def test_options_out_of_range(options: dict[str, object]) -> None:
@@ -540,7 +546,8 @@ def test_options_out_of_range(options: dict[str, object]) -> None:
         (bytes(11), UnsupportedStream),
         (b"\4\0\xff\xff\xff\0\0\0\x60\1", CorruptStream),
         (b"\4\0\0\0\x50\0\0\0\x60\1", CorruptStream),
-        (b"\4\0\0\0\xff\0\3\0\x60\1", CorruptStream),
+        (b"\4\0\0\0\xff\0\4\0\x60\1", CorruptStream),
+        (b"\4\0\0\0\xff\0\0\0\x60\x10", CorruptStream),
     ],
 )
 def test_settings_that_no_encoder_writes(settings: bytes, error: type[Exception]) -> None:
@@ -553,8 +560,9 @@ def test_settings_that_no_encoder_writes(settings: bytes, error: type[Exception]
 def test_settings_come_back() -> None:
     for options in (
         Options(),
-        Options(0, 256, 0.25, 63, 255, "pair", "ms-ssim", 255, 0),
-        Options(12, 8, 0.0001, None, 1, "key", "lpips", 1, 1),
+        Options(0, 256, 0.25, 63, 255, "pair", "ms-ssim", 255, 0, "dpmpp-2m", 1),
+        Options(12, 8, 0.0001, None, 1, "key", "lpips", 1, 1, "ddpm"),
+        Options(**REFERENCE),  # type: ignore[arg-type]
     ):
         back = Options.unpack(options.pack())
         assert back == options._replace(threshold=back.threshold)

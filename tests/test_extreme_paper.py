@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from gencodec import cli_weights
-from gencodec.codec import WeightsMissing
+from gencodec import api, cli_weights
+from gencodec.codec import VideoInfo, WeightsMissing
+from gencodec.methods.extreme.codec import Extreme
+from gencodec.methods.extreme.events import KEY
 from gencodec.methods.extreme.paper import mcvd
 from gencodec.methods.extreme.paper.elic_import import new_names
 from gencodec.methods.extreme.paper.mcvd import CITYSCAPES, SMMNIST, McvdConfig, McvdUNet
 from gencodec.methods.extreme.paper.mcvd_import import from_checkpoint, read_config
-from gencodec.methods.extreme.paper.mcvd_predictor import McvdPredictor, Sampler
+from gencodec.methods.extreme.paper.mcvd_predictor import McvdPredictor
 from gencodec.methods.extreme.past import Past
+from gencodec.methods.extreme.predictor import Sampler
+from gencodec.methods.extreme.settings import REFERENCE
+from gencodec.rate import ConstantQuality
 from gencodec.sampler.noise import Noise
 from gencodec.weights import load_file
 
@@ -283,3 +289,54 @@ def test_cheaper_samplers(sampler: Sampler) -> None:
     shown = predictor(Past.of_key(frame), Noise(0, 0), 0, [0])
     assert shown.shape == (1, 5, 3, 36, 44)
     assert torch.equal(shown, predictor(Past(frame, (frame, frame)), Noise(0, 0), 0, [0]))
+
+
+# ---- the paper preset ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small checkpoint in the public layout, imported by the command that users have."""
+    config = McvdConfig(32, 3, 2, 5, 16, (1, 2, 3), attention_at=(16, 8), head_width=8)
+    torch.save(published(lively(config)), tmp_path / "checkpoint.pt")
+    (tmp_path / "config.yml").write_text(CONFIG.replace("channels: 1", "channels: 3"))
+    cli_weights.import_weights(
+        ["mcvd", str(tmp_path / "checkpoint.pt"), str(tmp_path / "mcvd.safetensors")], None
+    )
+    return tmp_path
+
+
+def test_the_reference_is_a_named_setting(folder: Path) -> None:
+    """Two fresh key frames, DDPM, quirks; five frames at once from the last two. Fewer steps, to be quick."""
+    options = REFERENCE | {"steps": 4, "threshold": 6.0}
+    codec = api.create("extreme", preset="paper", weights=folder, device="cpu", **options)
+    frames = list(make_clip(12, 48, 40))
+    info = VideoInfo(48, 40, Fraction(25))
+    seen: list[Tensor] = []
+    packets = list(codec.encode(frames, info, ConstantQuality(30), on_recon=seen.append))
+    assert isinstance(codec, Extreme)
+    assert [e.kept for e in codec.events_of(packets[0], info)] == [KEY, 5, 5]
+    shown = list(codec.decode(packets, info))
+    assert all(torch.equal(a, b) for a, b in zip(seen, shown, strict=True))
+    again = api.create("extreme", preset="paper", weights=folder, device="cpu", **options)
+    assert again.weights_id == codec.weights_id
+
+
+def test_its_files(folder: Path, tmp_path: Path) -> None:
+    """A file made with it says so, and decodes where the folder is given."""
+    codec = api.create("extreme", preset="paper", weights=folder, device="cpu", steps=2)
+    api.encode(make_clip(7, 48, 40), tmp_path / "a.gcv", codec=codec, quality=30)
+    assert len(list(api.decode(tmp_path / "a.gcv", weights=folder, device="cpu"))) == 7
+    with pytest.raises(WeightsMissing, match="folder"):
+        api.decode(tmp_path / "a.gcv", device="cpu")
+
+
+def test_a_folder_that_is_none(tmp_path: Path) -> None:
+    for path, said in ((None, "give a folder"), (tmp_path, "mcvd.safetensors")):
+        with pytest.raises(WeightsMissing, match=said):
+            api.create("extreme", preset="paper", weights=path, device="cpu")
+
+
+def test_samplers_of_the_other_preset_are_refused() -> None:
+    with pytest.raises(WeightsMissing, match="paper preset"):
+        api.create("extreme", sampler="ddpm", device="cpu")

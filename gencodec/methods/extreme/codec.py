@@ -42,6 +42,8 @@ from gencodec.nn.state import config_from, load_float
 from gencodec.sampler.noise import Noise
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from typing_extensions import Self
 
 THRESHOLDS = (0.5, 0.1)  # LPIPS-Alex that a generated frame may have, at quality 0 and 63
@@ -59,7 +61,8 @@ class Extreme(Codec):
     version: ClassVar[int] = 1
     qualities: ClassVar[range] = range(NUM_QUALITIES)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-        "tiny": (("extreme-tiny-1", "s2vc-tiny-2", "intra-tiny-4"),)
+        "tiny": (("extreme-tiny-1", "s2vc-tiny-2", "intra-tiny-4"),),
+        "paper": (),  # from a folder: `weights_from`
     }
     paper: ClassVar[str] = "Extreme Video Compression, https://arxiv.org/abs/2402.08934"
 
@@ -74,11 +77,22 @@ class Extreme(Codec):
         `steps` (2) 0..255 of the sampler, 0: the last frame is repeated; `candidates` (1) 1..256; `threshold`
         (by quality) of the distance to the source, above which frames are not kept; `key_quality` (by
         quality) 0..63 of coded frames; `beam` (0) 0..255, 0: the greedy rule; `restart` ("inter"), "key" or
-        "pair"; `metric` ("lpips") or "ms-ssim"; `gop_length` (60) 1..255; `pans` (1), 0: none are told.
+        "pair" or "two-keys"; `metric` ("lpips") or "ms-ssim"; `gop_length` (60) 1..255; `pans` (1), 0: none
+        are told; `sampler` and `quirks` are for the paper preset: "ddpm", "ddim", "dpmpp-2m"; 1 for the
+        reference's last step. `settings.REFERENCE` holds the reference's own.
         """
         if unknown := sorted(options.keys() - set(Options._fields)):
             raise ValueError(f"method 'extreme' has options {', '.join(Options._fields)}, got {unknown}")
         return Options(**options).pack()  # type: ignore[arg-type]
+
+    @classmethod
+    def weights_from(cls, preset: str, path: Path | str | None) -> Weights | None:
+        """See `Codec.weights_from`: the paper preset's folder is that of `paper.folder`."""
+        if preset != "paper":
+            return None
+        from gencodec.methods.extreme.paper.folder import read_folder
+
+        return read_folder(path)
 
     @classmethod
     def load(cls, weights: Weights, settings: bytes, *, device: torch.device | str) -> Self:
@@ -89,7 +103,13 @@ class Extreme(Codec):
         loop = LoopCoder(tensors, key, metadata.get("fingerprint", ""), ALL_ANCHORS)
         renderer = Renderer(tensors, metadata.get("generator", "{}"), key.device, RESET_PERIOD)
         predictor: Predictor = LastFrame()
-        if options.steps:
+        if weights.preset == "paper":
+            from gencodec.methods.extreme.paper.folder import load_predictor
+
+            predictor = load_predictor(weights, options).to(key.device)
+        elif options.steps:
+            if options.sampler != "euler" or options.quirks:
+                raise ValueError(f"sampler {options.sampler!r} and quirks are for the paper preset")
             config = config_from(PredictorConfig, weights.metadata["extreme"].get("predictor", "{}"))
             net = PredictorNet(config)
             load_float(net, weights.files["extreme"], skip=())

@@ -130,7 +130,11 @@ class GopCoder:
                 yield from frames
                 continue
             one = next(waiting)
-            shown = self.begun(one, video) if event.kept == KEY else self.restarted(shown, one, video)
+            if event.kept == KEY:
+                alone = self.begun(one, video)
+                shown = alone._replace(past=shown.past.keyed(alone.past.anchor))
+            else:
+                shown = self.restarted(shown, one, video)
             yield shown.past.anchor
 
     def begun(self, coded: Coded, video: VideoInfo) -> Shown:

@@ -29,8 +29,13 @@ class Past(NamedTuple):
 
     @classmethod
     def of_key(cls, picture: Tensor) -> Past:
-        """Behind a key frame."""
+        """Behind a group's first key frame."""
         return cls(picture, (picture,))
+
+    def keyed(self, picture: Tensor) -> Past:
+        """Behind another key frame: of two in a row, a pair, both count."""
+        is_pair = self.velocity is None and self.since == 0
+        return Past(picture, (self.anchor, picture) if is_pair else (picture,))
 
     def restarted(self, picture: Tensor, velocity: Tensor) -> Past:
         """Behind a frame that was coded against the anchor."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,6 +16,9 @@ from gencodec.sampler.denoiser import Denoise
 from gencodec.sampler.noise import Noise
 from gencodec.sampler.samplers import sample_euler
 from gencodec.sampler.schedule import flow_shifted
+
+Sampler = Literal["euler", "ddpm", "ddim", "dpmpp-2m"]
+"""Euler is for flows; the others are for the published predictor, which takes "ddpm" for "euler"."""
 
 
 class FlowPredictor:

@@ -26,8 +26,8 @@ from gencodec.sampler.noise import Noise
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """`distance(source, decoded)`: frames uint8 (N,3,H,W) each -> (N,), lower is more alike."""
-Restart = Literal["inter", "key", "pair"]
-"""Against the last coded frame; alone; or alone, and the next frame against that one."""
+Restart = Literal["inter", "key", "pair", "two-keys"]
+"""Against the last coded frame; alone; alone, and the next frame against that one; both alone."""
 
 MAX_GENERATED = 30  # frames in a row
 FARTHEST = 3  # frames ahead that a pan is searched in
@@ -90,12 +90,13 @@ class GopSearch:
         """Keep what is within `threshold`, as long a run as any candidate gives."""
         events: list[Event] = []
         first = self.coded(0, None)
-        shown, at, due = first.shown, 1, self.restart == "pair"
+        pairs = self.restart in ("pair", "two-keys")
+        shown, at, due = first.shown, 1, pairs
         while at < len(self.frames):
             event, kept = (None, None) if due else self._longest(shown, at, len(events), threshold)
             if event is None or kept is None:
                 event, shown = self._restarted(shown, at, first.bits, due)
-                due = self.restart == "pair" and event.kept == KEY
+                due = pairs and not due
             else:
                 shown = shown._replace(past=shown.past.then(kept, event.pan))
             events.append(event)
@@ -129,12 +130,12 @@ class GopSearch:
 
     def _restarted(self, shown: Shown, at: int, key_bits: int, is_second: bool) -> tuple[Event, Shown]:
         """By the rule of `restart`; a frame that is no cheaper against the last one is coded alone."""
-        if not is_second and self.restart != "inter":
-            return Event(KEY), self.coded(at, None).shown
-        inter = self.coded(at, shown)
-        if is_second or inter.bits < key_bits:
+        inters = self.restart == "inter" or (self.restart == "pair" and is_second)
+        inter = self.coded(at, shown) if inters else None
+        if inter and (is_second or inter.bits < key_bits):
             return Event(INTER), inter.shown
-        return Event(KEY), self.coded(at, None).shown
+        alone = self.coded(at, None).shown
+        return Event(KEY), alone._replace(past=shown.past.keyed(alone.past.anchor))
 
     def _longest(
         self, shown: Shown, at: int, chunk: int, threshold: float
@@ -193,7 +194,9 @@ class GopSearch:
         for kind, before in ((KEY, None), (INTER, path.shown)):
             step = self.coded(path.at, before)
             cost = path.cost + step.distance + price * (step.bits + flag)
-            found.append(Path(cost, path.at + 1, (*path.events, Event(kind)), step.shown))
+            past = path.shown.past.keyed(step.shown.past.anchor) if before is None else step.shown.past
+            shown = step.shown._replace(past=past)
+            found.append(Path(cost, path.at + 1, (*path.events, Event(kind)), shown))
         for pan, candidate in product(self._pans(path.shown, path.at), range(-1, self.candidates)):
             found += self._generated(path, pan, candidate, price)
         return found

@@ -1,9 +1,12 @@
 """Settings of `extreme` in the stream's header: how the predictor samples, and how the encoder decided.
 
     steps u8 | candidates - 1 u8 | threshold u16, in 1/10000, 0: by quality | key quality u8, 255: by quality
-    | beam u8, 0: the greedy rule | restart u8 | metric u8 | GOP length u8 | pans u8
+    | beam u8, 0: the greedy rule | restart u8 | metric u8 | GOP length u8 | flags u8
 
-A decoder needs the first two; the others say how a stream was made. At 0 steps the last frame is repeated.
+Flags: 1, whether pans are told; 2 x the sampler's number (0 to 3); 8, the reference's quirks.
+
+A decoder needs steps, candidates, GOP length, sampler and quirks; the others say how a stream was made. At 0
+steps the last frame is repeated.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import NamedTuple, get_args
 
 from gencodec.codec import CorruptStream, UnsupportedStream
 from gencodec.methods.extreme.distances import Metric
+from gencodec.methods.extreme.predictor import Sampler
 from gencodec.methods.extreme.search import Restart
 from gencodec.nn.quality import NUM_QUALITIES
 
@@ -20,6 +24,7 @@ SETTINGS = struct.Struct("<BBHBBBBBB")
 BY_QUALITY = 255
 RESTARTS: tuple[Restart, ...] = get_args(Restart)
 METRICS: tuple[Metric, ...] = get_args(Metric)
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 FINEST = 1e-4  # step of a threshold
 WHOLE = (
     ("steps", 0, 255),
@@ -27,7 +32,19 @@ WHOLE = (
     ("beam", 0, 255),
     ("gop_length", 1, 255),
     ("pans", 0, 1),
+    ("quirks", 0, 1),
 )
+
+
+REFERENCE: dict[str, object] = {
+    "steps": 100,
+    "sampler": "ddpm",
+    "quirks": 1,
+    "restart": "two-keys",
+    "pans": 0,
+    "gop_length": 30,
+}
+"""The reference's own algorithm, but for a threshold, which it sweeps from 0.30 to 0.03."""
 
 
 class Options(NamedTuple):
@@ -42,15 +59,18 @@ class Options(NamedTuple):
     metric: Metric = "lpips"
     gop_length: int = 60
     pans: int = 1
+    sampler: Sampler = "euler"
+    quirks: int = 0
 
     def pack(self) -> bytes:
         """As they stand in the header. Raises ValueError for values out of range."""
         self._check()
         threshold = round((self.threshold or 0) / FINEST)
         key = BY_QUALITY if self.key_quality is None else self.key_quality
+        flags = self.pans | SAMPLERS.index(self.sampler) << 1 | self.quirks << 3
         names = RESTARTS.index(self.restart), METRICS.index(self.metric)
         return SETTINGS.pack(
-            self.steps, self.candidates - 1, threshold, key, self.beam, *names, self.gop_length, self.pans
+            self.steps, self.candidates - 1, threshold, key, self.beam, *names, self.gop_length, flags
         )
 
     @classmethod
@@ -62,7 +82,7 @@ class Options(NamedTuple):
             raise CorruptStream(
                 f"extreme has {SETTINGS.size} bytes of settings, the header holds {len(settings)}"
             )
-        steps, candidates, threshold, key, beam, restart, metric, length, pans = SETTINGS.unpack(settings)
+        steps, candidates, threshold, key, beam, restart, metric, length, flags = SETTINGS.unpack(settings)
         try:
             options = cls(
                 steps,
@@ -73,7 +93,9 @@ class Options(NamedTuple):
                 RESTARTS[restart],
                 METRICS[metric],
                 length,
-                pans,
+                flags & 1,
+                SAMPLERS[flags >> 1 & 3],
+                flags >> 3,
             )
             options._check()
         except (ValueError, IndexError) as error:
@@ -89,6 +111,6 @@ class Options(NamedTuple):
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ValueError(f"{name} is a whole number {low}..{high}, got {value!r}")
-        for name, known in (("restart", RESTARTS), ("metric", METRICS)):
+        for name, known in (("restart", RESTARTS), ("metric", METRICS), ("sampler", SAMPLERS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is one of {', '.join(known)}, got {getattr(self, name)!r}")

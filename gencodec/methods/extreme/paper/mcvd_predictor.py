@@ -7,20 +7,23 @@ Voleti et al. 2022 (MCVD, arXiv 2205.09853); Ho et al. 2020 (DDPM, arXiv 2006.11
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from gencodec.methods.extreme.paper.mcvd import McvdUNet
 from gencodec.methods.extreme.past import Past
+from gencodec.methods.extreme.predictor import Sampler
 from gencodec.nn.layers import pad_to_multiple
 from gencodec.sampler.denoiser import Denoise, from_eps
 from gencodec.sampler.noise import Noise
 from gencodec.sampler.samplers import Draw, sample_ddim, sample_ddpm, sample_dpmpp_2m
 from gencodec.sampler.schedule import ddpm_alpha_bar, discrete, spaced_timesteps
 
-Sampler = Literal["ddpm", "ddim", "dpmpp-2m"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 STEPS = 1000  # that the network was trained with; label 999 is the cleanest
 QUIRK_LABEL = 99
 
@@ -38,6 +41,11 @@ class McvdPredictor:
         self.predicted, self.sampler, self.quirks = net.config.predicted, sampler, quirks
         self.alpha_bar = ddpm_alpha_bar(STEPS)
         self.sigmas = discrete(self.alpha_bar, spaced_timesteps(STEPS, steps, "trailing"))
+
+    def to(self, device: torch.device) -> Self:
+        """On a device."""
+        self.net.to(device)
+        return self
 
     def __call__(self, past: Past, noise: Noise, chunk: int, candidates: list[int]) -> Tensor:
         """See `gop.Predictor`: uint8 in, uint8 out."""
@@ -67,10 +75,11 @@ class McvdPredictor:
 
     def _sampled(self, denoise: Denoise, draw: Draw) -> Tensor:
         start = self.sigmas[0] * draw(0)
-        if self.sampler == "ddpm":
-            return sample_ddpm(denoise, start, self.sigmas, noise=draw)
-        sample = {"ddim": sample_ddim, "dpmpp-2m": sample_dpmpp_2m}[self.sampler]
-        return sample(denoise, start, self.sigmas)
+        if self.sampler == "ddim":
+            return sample_ddim(denoise, start, self.sigmas)
+        if self.sampler == "dpmpp-2m":
+            return sample_dpmpp_2m(denoise, start, self.sigmas)
+        return sample_ddpm(denoise, start, self.sigmas, noise=draw)
 
 
 def _last_timestep(steps: int) -> int:
