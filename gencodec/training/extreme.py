@@ -43,7 +43,9 @@ class PredictorRecipe:
 class Examples(Protocol):
     """Turns a batch of the source into what is seen and what should follow."""
 
-    def __call__(self, batch: Tensor, net: PredictorNet) -> tuple[Seen, Tensor]:
+    def __call__(
+        self, batch: Tensor, net: PredictorNet, generator: np.random.Generator
+    ) -> tuple[Seen, Tensor]:
         """What is seen, and the next frames (B,predicted*C,H,W) in [-1,1]."""
         ...
 
@@ -77,7 +79,7 @@ class PredictorTask:
     def step(self, x: Tensor, progress: float) -> dict[str, float]:
         """One optimizer step on a batch of the source; returns what the log shows."""
         self.model.train()
-        seen, target = self.examples(x, self.model)
+        seen, target = self.examples(x, self.model, self.random)
         if progress < self.recipe.perceptual_from:
             loss, figures = self.flow_loss(seen, target), dict[str, float]()
         else:
@@ -131,7 +133,7 @@ class PredictorTask:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": self.random.bit_generator.state,
-            "torch": torch.get_rng_state(),
+            "count": self.count,
             "config": asdict(self.model.config),
         }
 
@@ -142,7 +144,7 @@ class PredictorTask:
             group["fused"] = self.device.type == "cuda"  # the checkpoint may come from another device
         self.optimizer.load_state_dict(state["optimizer"])
         self.random.bit_generator.state = state["random"]
-        torch.set_rng_state(state["torch"])
+        self.count = state["count"]
 
     def begin_from(self, state: Mapping[str, Any]) -> None:
         """Take over the network of another run alone."""

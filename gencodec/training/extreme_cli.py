@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from gencodec.methods.extreme.network import SMMNIST, PredictorConfig, PredictorNet
+from gencodec.methods.extreme.settings import CODED_BY
 from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.model import CodingLoop
 from gencodec.methods.s2vc.rendering import Renderer
@@ -33,7 +34,6 @@ from gencodec.training.moving_photos import MovingPhotos
 from gencodec.training.trainer import Trainer, load_checkpoint
 from gencodec.weights import load_named, save_whole
 
-CODED_BY = ("intra-tiny-4", "s2vc-tiny-2")  # what codes and renders in records
 RECORD_CROP = 160
 MOST = 60  # frames of a clip that are kept in memory
 
@@ -100,7 +100,7 @@ def _record(options: argparse.Namespace) -> None:
 
 def load_models() -> Models:
     """What codes and renders in records: the shipped weights."""
-    (intra, _), (s2vc, metadata) = (load_named(name) for name in CODED_BY)
+    (s2vc, metadata), (intra, _) = (load_named(name) for name in CODED_BY)
     renderer = Renderer(s2vc, metadata.get("generator", "{}"), torch.device("cpu"), 1)
     return Models(IntraModel.frozen(intra), CodingLoop().eval(), renderer.generator)
 
@@ -114,10 +114,10 @@ def _predictor(options: argparse.Namespace) -> None:
     examples: Examples
     if options.digits:
         bank = MovingMnist(options.digits, frames=config.past + config.predicted)
-        examples = CleanExamples(device, options.seed)
+        examples = CleanExamples(device)
     else:
         bank = AnchorBank(options.records, crop=recipe.crop)
-        examples = CodedExamples(bank, device, options.seed)
+        examples = CodedExamples(bank, device)
     task = PredictorTask(recipe, config, examples, device, options.seed)
     if options.init:
         task.begin_from(load_checkpoint(options.init)["task"])

@@ -25,11 +25,12 @@ STEPS = 1  # of the sampler, for these
 class CodedExamples:
     """See `extreme.Examples`; batches are rows of an `AnchorBank`."""
 
-    def __init__(self, bank: AnchorBank, device: torch.device, seed: int) -> None:
+    def __init__(self, bank: AnchorBank, device: torch.device) -> None:
         self.bank, self.device = bank, device
-        self.random = np.random.default_rng(seed)
 
-    def __call__(self, batch: Tensor, net: PredictorNet) -> tuple[Seen, Tensor]:
+    def __call__(
+        self, batch: Tensor, net: PredictorNet, generator: np.random.Generator
+    ) -> tuple[Seen, Tensor]:
         """See `extreme.Examples`."""
         records = self.bank.read(batch.cpu())
         anchor, ahead = (_signed(t.to(self.device)) for t in (records.anchor, records.ahead))
@@ -37,8 +38,8 @@ class CodedExamples:
         count = net.config.predicted
         seen = _seen(anchor, anchor, velocity, known, 0, count)
         since = 0
-        if self.random.random() < SECOND:
-            since = int(self.random.integers(1, count + 1))
+        if generator.random() < SECOND:
+            since = int(generator.integers(1, count + 1))
             own = self._generated(net, seen)[:, since - 1]
             seen = _seen(anchor, own, velocity, known, since, count)
         return seen, ahead[:, since : since + count].flatten(1, 2)
@@ -57,15 +58,17 @@ class CodedExamples:
 class CleanExamples:
     """See `extreme.Examples`; batches are clips (B,past+predicted,C,H,W) in [0,1], of which some see less."""
 
-    def __init__(self, device: torch.device, seed: int) -> None:
-        self.device, self.random = device, np.random.default_rng(seed)
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
 
-    def __call__(self, batch: Tensor, net: PredictorNet) -> tuple[Seen, Tensor]:
+    def __call__(
+        self, batch: Tensor, net: PredictorNet, generator: np.random.Generator
+    ) -> tuple[Seen, Tensor]:
         """See `extreme.Examples`."""
         count = net.config.past
         x = 2 * (255 * batch).round() / 255 - 1
         past = x[:, :count]
-        alone = torch.from_numpy(self.random.random(len(x)) < ALONE).to(self.device)
+        alone = torch.from_numpy(generator.random(len(x)) < ALONE).to(self.device)
         past = torch.where(alone[:, None, None, None, None], past[:, -1:], past)
         known = torch.where(alone, 1, count)
         return Seen(past.flatten(1, 2), None, known, torch.zeros_like(known)), x[:, count:].flatten(1, 2)
