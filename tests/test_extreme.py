@@ -35,7 +35,7 @@ from gencodec.methods.extreme.events import (
     EventWriter,
 )
 from gencodec.methods.extreme.gop import GopCoder, LastFrame
-from gencodec.methods.extreme.motion import BLOCK, moved_on, pan_between, panned, velocity_of
+from gencodec.methods.extreme.motion import moved_on, pan_between, panned, velocity_of
 from gencodec.methods.extreme.network import PredictorConfig, PredictorNet
 from gencodec.methods.extreme.past import Past
 from gencodec.methods.extreme.predictor import FlowPredictor
@@ -44,6 +44,7 @@ from gencodec.methods.extreme.settings import REFERENCE, RESTARTS, Options
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.s2vc.loop import LoopCoder
 from gencodec.methods.s2vc.rendering import Renderer
+from gencodec.nn.motion import BLOCK
 from gencodec.nn.state import export_float
 from gencodec.rate import ConstantQuality
 from gencodec.sampler.noise import Noise

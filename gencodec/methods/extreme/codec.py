@@ -32,7 +32,7 @@ from gencodec.methods.extreme.gop import GopCoder, LastFrame, Predictor
 from gencodec.methods.extreme.network import PredictorConfig, PredictorNet
 from gencodec.methods.extreme.predictor import FlowPredictor
 from gencodec.methods.extreme.search import Distance, GopSearch
-from gencodec.methods.extreme.settings import Options
+from gencodec.methods.extreme.settings import CODED_BY, Options
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.s2vc.cuts import scenes_of
 from gencodec.methods.s2vc.loop import LoopCoder
@@ -61,7 +61,7 @@ class Extreme(Codec):
     version: ClassVar[int] = 1
     qualities: ClassVar[range] = range(NUM_QUALITIES)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-        "tiny": (("extreme-tiny-1", "s2vc-tiny-2", "intra-tiny-4"),),
+        "tiny": (("extreme-tiny-1", *CODED_BY),),
         "paper": (),  # from a folder: `weights_from`
     }
     paper: ClassVar[str] = "Extreme Video Compression, https://arxiv.org/abs/2402.08934"
@@ -183,8 +183,17 @@ class Extreme(Codec):
 
     def _encode_gop(self, group: list[Tensor], noise: Noise, video: VideoInfo, quality: int) -> EncodedGop:
         own = self._key_quality(quality)
-        search = GopSearch(self.coder, group, video, own, noise, self.distance, self.options.restart)
-        search.pans, search.generates = bool(self.options.pans), self.options.steps > 0
+        search = GopSearch(
+            self.coder,
+            group,
+            video,
+            own,
+            noise,
+            self.distance,
+            restart=self.options.restart,
+            pans=bool(self.options.pans),
+            generates=self.options.steps > 0,
+        )
         if self.options.beam:
             events = search.best(_between(PRICES, quality), self.options.beam)
         else:

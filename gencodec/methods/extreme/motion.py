@@ -13,14 +13,13 @@ from torch import Tensor
 
 from gencodec.methods.extreme.events import PAN_LIMIT, PAN_UNIT, STILL
 from gencodec.methods.s2vc.model import STEPS_PER_PIXEL
-from gencodec.nn.motion import upsampled
+from gencodec.nn.motion import BLOCK, upsampled
 from gencodec.nn.warp import warp
 
 COARSE, REACH = 4, 12  # pixels a side that the pan is first searched in; such pixels each way
 OTHER = 24.0  # grey levels: what differs by more is something else
 AROUND = 5  # blocks a side of the median
 PASSES = 2
-BLOCK = 16
 
 
 def velocity_of(motion: Tensor, distance: int) -> Tensor:

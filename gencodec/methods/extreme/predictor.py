@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gencodec.methods.extreme.motion import BLOCK, moved_on
+from gencodec.methods.extreme.motion import moved_on
 from gencodec.methods.extreme.network import RESIDUAL, PredictorConfig, PredictorNet, Seen
 from gencodec.methods.extreme.past import Past
 from gencodec.nn.layers import pad_to_multiple
+from gencodec.nn.motion import BLOCK
 from gencodec.sampler.denoiser import Denoise
 from gencodec.sampler.noise import Noise
 from gencodec.sampler.samplers import sample_euler

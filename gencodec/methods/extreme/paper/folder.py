@@ -13,12 +13,11 @@ from pathlib import Path
 from gencodec.codec import Weights, WeightsMissing
 from gencodec.methods.extreme.paper.mcvd import McvdConfig, McvdUNet
 from gencodec.methods.extreme.paper.mcvd_predictor import McvdPredictor
-from gencodec.methods.extreme.settings import Options
+from gencodec.methods.extreme.settings import CODED_BY, Options
 from gencodec.nn.state import config_from
 from gencodec.weights import file_digest, files_of, id_of, load_file
 
 PREDICTOR = "mcvd.safetensors"
-CODED_BY = ("s2vc-tiny-2", "intra-tiny-4")
 HELP = "docs/methods/extreme.md says how to make it"
 
 
