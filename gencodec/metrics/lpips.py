@@ -81,6 +81,6 @@ class Lpips(nn.Module):
         """Distance (N,) of two pictures' maps."""
         parts = []
         for k, (a, b) in enumerate(zip(maps_a, maps_b, strict=True)):
-            difference = F.normalize(a, dim=1, eps=1e-10) - F.normalize(b, dim=1, eps=1e-10)  # unit vectors
-            parts.append((difference.square() * self.get_buffer(f"head{k}")).sum(1).mean((1, 2)))  # (N,)
+            a, b = (F.normalize(m.float(), dim=1, eps=1e-10) for m in (a, b))  # unit vectors
+            parts.append(((a - b).square() * self.get_buffer(f"head{k}")).sum(1).mean((1, 2)))  # (N,)
         return torch.stack(parts).sum(0)

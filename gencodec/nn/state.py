@@ -1,4 +1,4 @@
-"""Float networks from weights files: strict names and shapes, half precision in the file, float32 in use."""
+"""Float networks from weights files: strict names and shapes; half or int8 there, float32 in use."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from gencodec.nn.quality import QualityTable, anchor_weights
 
 C = TypeVar("C")
+SCALE = ".scale"  # what is behind the name of an int8 tensor's scales
+LARGE = 4096  # values from which on a tensor may be int8
 
 
 def config_from(cls: type[C], text: str) -> C:
@@ -51,13 +53,40 @@ def float_names(model: nn.Module, skip: Sequence[str]) -> list[str]:
 
 
 @torch.no_grad()
-def export_float(model: nn.Module, skip: Sequence[str]) -> dict[str, Tensor]:
-    """The float tensors of `model` in half precision; quality tables as their 64 rows in float32."""
+def export_float(model: nn.Module, skip: Sequence[str], *, int8: bool = False) -> dict[str, Tensor]:
+    """The float tensors of `model` in half precision; quality tables as their 64 rows in float32.
+
+    `int8`: those of LARGE and more values as int8 with a scale for each of the first axis, "NAME.scale". The
+    error is about 1 % of a channel's values: for what is shown, not for what symbols depend on.
+    """
     for module in model.modules():
         if isinstance(module, QualityTable) and not module.frozen:
             module.rows.copy_(module.table())
-    state = model.state_dict()
-    return {n: state[n].clone() if n.endswith(".rows") else state[n].half() for n in float_names(model, skip)}
+    state, tensors = model.state_dict(), dict[str, Tensor]()
+    for name in float_names(model, skip):
+        value = state[name]
+        if name.endswith(".rows"):
+            tensors[name] = value.clone()
+        elif int8 and value.ndim > 1 and value.numel() >= LARGE:
+            tensors[name], tensors[name + SCALE] = to_int8(value)
+        else:
+            tensors[name] = value.half()
+    return tensors
+
+
+def to_int8(value: Tensor) -> tuple[Tensor, Tensor]:
+    """Values (C,...) as int8, and the scales (C,) that give them back."""
+    scale = value.flatten(1).abs().amax(1).clamp_min(1e-12) / 127
+    return (value / _along_first(scale, value)).round().to(torch.int8), scale
+
+
+def from_int8(value: Tensor, scale: Tensor) -> Tensor:
+    """The other way, float32."""
+    return value.float() * _along_first(scale, value)
+
+
+def _along_first(scale: Tensor, value: Tensor) -> Tensor:
+    return scale.view(-1, *[1] * (value.ndim - 1))
 
 
 @torch.no_grad()
@@ -65,11 +94,20 @@ def load_float(model: nn.Module, tensors: Mapping[str, Tensor], skip: Sequence[s
     """Fill `model` from `tensors`. Raises ValueError for a missing tensor or another shape."""
     state = model.state_dict()
     for name in float_names(model, skip):
-        if name not in tensors:
-            raise ValueError(f"weights lack the tensor {name!r}")
-        if tensors[name].shape != state[name].shape or not tensors[name].is_floating_point():
-            raise ValueError(
-                f"{name} must be floating point {tuple(state[name].shape)}, got {tuple(tensors[name].shape)}"
-            )
-        state[name].copy_(tensors[name].float())
+        state[name].copy_(_read(tensors, name, state[name].shape))
     freeze_tables(model)
+
+
+def _read(tensors: Mapping[str, Tensor], name: str, shape: torch.Size) -> Tensor:
+    """A tensor of a file in float32."""
+    if name not in tensors:
+        raise ValueError(f"weights lack the tensor {name!r}")
+    value, scale = tensors[name], tensors.get(name + SCALE)
+    if value.dtype == torch.int8 and scale is not None and value.shape == shape and scale.shape == shape[:1]:
+        return from_int8(value, scale)
+    if value.shape != shape or not value.is_floating_point():
+        raise ValueError(
+            f"{name} must be floating point {tuple(shape)}, or int8 with a scale; got {value.dtype} "
+            f"{tuple(value.shape)}"
+        )
+    return value.float()

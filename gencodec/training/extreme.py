@@ -22,6 +22,7 @@ from gencodec.methods.extreme.predictor import denoiser, signed_pictures
 from gencodec.metrics.lpips import Lpips
 from gencodec.sampler.samplers import sample_euler
 from gencodec.sampler.schedule import flow_shifted
+from gencodec.training.precision import half_precision
 
 EARLIEST = 0.05  # of the velocity's loss: times below weigh as this one
 JUDGED = 2  # frames of each clip that LPIPS sees, which takes longer than the network
@@ -67,8 +68,7 @@ class PredictorTask:
         self.model = PredictorNet(config).to(device).to(memory_format=torch.channels_last)
         self.lpips = Lpips.load(device) if recipe.perceptual_from < 1 else None
         group = {"params": list(self.model.parameters()), "scale": 1.0}
-        fused = device.type == "cuda"
-        self.optimizer = torch.optim.AdamW([group], recipe.learning_rate, weight_decay=0.0, fused=fused)
+        self.optimizer = torch.optim.AdamW([group], recipe.learning_rate, weight_decay=0.0, fused=True)
         self.rescaled = False
         self.count = 0  # perceptual steps so far
 
@@ -79,11 +79,12 @@ class PredictorTask:
     def step(self, x: Tensor, progress: float) -> dict[str, float]:
         """One optimizer step on a batch of the source; returns what the log shows."""
         self.model.train()
-        seen, target = self.examples(x, self.model, self.random)
-        if progress < self.recipe.perceptual_from:
-            loss, figures = self.flow_loss(seen, target), dict[str, float]()
-        else:
-            loss, figures = self.perceptual_loss(seen, target)
+        with half_precision(self.device):
+            seen, target = self.examples(x, self.model, self.random)
+            if progress < self.recipe.perceptual_from:
+                loss, figures = self.flow_loss(seen, target), dict[str, float]()
+            else:
+                loss, figures = self.perceptual_loss(seen, target)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -95,7 +96,7 @@ class PredictorTask:
         residuals = (target - signed_pictures(torch.zeros_like(target), seen, self.model.config)) / RESIDUAL
         t = torch.randn(len(target), device=self.device).sigmoid()[:, None, None, None]
         noisy = (1 - t) * residuals + t * torch.randn_like(residuals)
-        clean = self.model(noisy, seen, 1000 * t.flatten())
+        clean = self.model(noisy, seen, 1000 * t.flatten()).float()
         return ((clean - residuals) / t.clamp_min(EARLIEST)).square().mean()
 
     def perceptual_loss(self, seen: Seen, target: Tensor) -> tuple[Tensor, dict[str, float]]:
@@ -108,7 +109,7 @@ class PredictorTask:
         if last:
             with torch.no_grad():
                 x = sample_euler(denoise, x, sigmas[: last + 1])
-        clean = denoise(x, sigmas[last].to(self.device))
+        clean = denoise(x, sigmas[last].to(self.device)).float()
         shown = signed_pictures(clean, seen, self.model.config).clamp(-1, 1)
         chosen = torch.from_numpy(self.random.permutation(self.model.config.predicted)[:JUDGED])
         wanted, got = (_frames(x.unflatten(1, (-1, 3))[:, chosen]) for x in (target, shown))
@@ -140,8 +141,6 @@ class PredictorTask:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`."""
         self.begin_from(state)
-        for group in state["optimizer"]["param_groups"]:
-            group["fused"] = self.device.type == "cuda"  # the checkpoint may come from another device
         self.optimizer.load_state_dict(state["optimizer"])
         self.random.bit_generator.state = state["random"]
         self.count = state["count"]

@@ -31,6 +31,7 @@ from gencodec.nn.state import load_float, thaw_tables
 from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
 from gencodec.training.patches import SHIFTS, Patches, cut_patches, cut_window
 from gencodec.training.perceptual import Distances, PerceptualLoss
+from gencodec.training.precision import half_precision
 from gencodec.training.qualities import draw_quality
 from gencodec.training.recipe import PRIOR, Recipe
 
@@ -106,8 +107,6 @@ class IntraTask:
         """Go on from `state`."""
         self.model.load_state_dict(state["model"])
         self.critic.load_state_dict(state["critic"])
-        for group in state["optimizer"]["param_groups"]:
-            group["fused"] = self.device.type == "cuda"  # the checkpoint may come from another device
         self.optimizer.load_state_dict(state["optimizer"])
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         self.generator.bit_generator.state = state["generator"]
@@ -137,7 +136,7 @@ class IntraTask:
         return means(shown)
 
     def _update_synthesis(self, patches: Patches, phase: str, deep: bool) -> dict[str, float]:
-        with self._half_precision():
+        with half_precision(self.device):
             decoded = self.model.transforms.to_picture(patches.y_hat, patches.quality).float()
         terms = {"l1": self.recipe.l1 * (decoded - patches.x).abs().mean()}
         if phase != "repair":
@@ -160,7 +159,7 @@ class IntraTask:
 
     def _distances(self, decoded: Tensor, real: Tensor) -> Distances:
         window = cut_window([decoded, real], self.generator)
-        with self._half_precision():
+        with half_precision(self.device):
             return self.perceptual(*window)
 
     def _perceptual_terms(self, distances: Distances, phase: str) -> dict[str, Tensor]:
@@ -170,9 +169,6 @@ class IntraTask:
             value = generator_loss(self.critic, distances.decoded, distances.real)
             terms["adversarial"] = r.adversarial * value.mean()
         return terms
-
-    def _half_precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
     def _calibrate(self, x: Tensor) -> None:
         self.model.latents.calibrate(*self._at_all_rates(x))

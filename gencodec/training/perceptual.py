@@ -55,8 +55,9 @@ class PerceptualLoss(nn.Module):
         maps = [m.float() for m in self.lpips.maps(decoded)]
         with torch.no_grad():
             target = [m.float() for m in self.lpips.maps(real)]
-        lpips = self.lpips.between(maps, target)
-        dists = (
-            self.dists.between([decoded, *maps], [real, *target]) if self.dists else torch.zeros_like(lpips)
-        )
+        with torch.autocast(decoded.device.type, enabled=False):  # of small differences
+            lpips = self.lpips.between(maps, target)
+            dists = torch.zeros_like(lpips)
+            if self.dists:
+                dists = self.dists.between([decoded.float(), *maps], [real, *target])
         return Distances(lpips, dists, maps, target)
