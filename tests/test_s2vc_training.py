@@ -24,10 +24,11 @@ from gencodec.methods.s2vc.generator import GeneratorConfig, Memory, Rendered
 from gencodec.methods.s2vc.model import CodedFrame, CodingLoop, key_quality, level_of
 from gencodec.metrics.lpips import Lpips
 from gencodec.nn.exact import exact_layers
+from gencodec.nn.state import from_int8
 from gencodec.rate import ConstantQuality
 from gencodec.training import s2vc_render
 from gencodec.training.s2vc_cli import INTRA, parse, train_s2vc
-from gencodec.training.s2vc_export import load_generator, load_loop
+from gencodec.training.s2vc_export import export, load_generator, load_loop
 from gencodec.training.s2vc_held_out import distance_left
 from gencodec.training.s2vc_prior import PriorRecipe, PriorTask
 from gencodec.training.s2vc_record import (
@@ -480,8 +481,32 @@ def test_an_export_holds_the_averages_of_both_runs(run: Path) -> None:
     assert all(layer.exact for layer in exact_layers(loop))
     own = loop.state_dict()["latents.hyper_analysis.first.weight"]
     assert torch.equal(tensors["latents.hyper_analysis.first.weight"], own.half())
-    leave = generator.state_dict()["unet.leave.weight"]
-    assert torch.equal(tensors["generator.unet.leave.weight"], leave.half())
+    join = generator.state_dict()["unet.join8.weight"]
+    assert torch.equal(tensors["generator.unet.join8.weight"], join.half())
+    leave = generator.state_dict()["unet.leave.weight"]  # large enough for int8
+    back = from_int8(tensors["generator.unet.leave.weight"], tensors["generator.unet.leave.weight.scale"])
+    assert (back - leave).abs().max() < leave.abs().max() / 200
+
+
+def test_an_export_may_keep_the_loop_of_a_weights_file(run: Path, tmp_path: Path) -> None:
+    generator = run / "generator" / "checkpoint.pt"
+    export(run / "w.safetensors", generator, run / "records", tmp_path / "again.safetensors")
+    (first, about), (again, data) = (
+        load_file(p) for p in (run / "w.safetensors", tmp_path / "again.safetensors")
+    )
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert data["fingerprint"] == about["fingerprint"]
+    assert data["training"] == about["training"]
+
+
+def test_records_may_know_what_motion_costs(run: Path, tmp_path: Path) -> None:
+    """The option reaches the search: the same clips move otherwise."""
+    made = f"--stage record --data {run / 'clips'} --crop 64 --frames 4 --count 3 --device cpu --costs"
+    train_s2vc([*made.split(), str(run / "w.safetensors"), "--out", str(tmp_path / "records")])
+    plain, weighed = (list(RecordBank(f, window=2)) for f in (run / "records", tmp_path / "records"))
+    assert all(torch.equal(a.x, b.x) for a, b in zip(plain, weighed, strict=True))
+    assert not all(torch.equal(a.motion, b.motion) for a, b in zip(plain, weighed, strict=True))
 
 
 @pytest.mark.parametrize("name", ["temporal.from_key.bias", "latents.prior.first_out.bias"])

@@ -42,20 +42,38 @@ def code_field(
     known = np.zeros((2, *shape), np.int32)
     for places in stages(*shape):
         missed = np.zeros(len(places.rows), np.int32)
-        for component in range(2):
-            near = np.sort(known[component][places.near_rows, places.near_columns], axis=0)  # (4,n)
-            expected = (near[1] + near[2] + 1) >> 1
-            index = table_index(places.level, component, _spread(known, places), missed)
-            if before is not None:
-                there = before[component][places.rows, places.columns]
-                expected = expected if places.level else there
-                index = index + SPATIAL * _place_before(there - expected)
+        for component, expected in enumerate(expected_at(known, places, before)):
+            index = index_at(known, places, before, component, expected, missed)
             wanted = None
             if field is not None:
                 wanted = (field[component][places.rows, places.columns] - expected).astype(np.int32)
             missed = code(wanted, index)
             known[component][places.rows, places.columns] = expected + missed
     return known
+
+
+def expected_at(known: np.ndarray, places: Places, before: np.ndarray | None) -> np.ndarray:
+    """What `places` are expected to have, (2,n), from what is `known` (2,h,w) of their neighbours."""
+    if places.level == 0:  # none is known there
+        before = np.zeros_like(known) if before is None else before
+        return before[:, places.rows, places.columns]
+    near = np.sort(known[:, places.near_rows, places.near_columns], axis=1)  # (2,4,n)
+    return (near[:, 1] + near[:, 2] + 1) >> 1
+
+
+def index_at(
+    known: np.ndarray,
+    places: Places,
+    before: np.ndarray | None,
+    component: int,
+    expected: np.ndarray,
+    missed: np.ndarray,
+) -> np.ndarray:
+    """Which table each of `places` has for a component, (n); `missed` (n) is what x was off by."""
+    index = table_index(places.level, component, _spread(known, places), missed)
+    if before is None:
+        return index
+    return index + SPATIAL * _place_before(before[component][places.rows, places.columns] - expected)
 
 
 def table_index(level: int, component: int, spread: np.ndarray, missed: np.ndarray) -> np.ndarray:
@@ -117,6 +135,17 @@ class MotionCoder:
                 f"a packet claims a motion of {np.abs(field).max()} steps; {LIMIT} is the most"
             )
         return field, symbols
+
+    def bits_at(
+        self, known: np.ndarray, places: Places, before: np.ndarray | None, wanted: np.ndarray
+    ) -> np.ndarray:
+        """What each of `places` would cost with the vectors `wanted` (2,n): bits, (n)."""
+        total, missed = np.zeros(len(places.rows)), np.zeros(len(places.rows), np.int32)
+        for component, expected in enumerate(expected_at(known, places, before)):
+            index = index_at(known, places, before, component, expected, missed)
+            missed = (wanted[component] - expected).astype(np.int32)
+            total += self.tables.bits(missed, index)
+        return total
 
     def bits(self, field: np.ndarray, before: np.ndarray | None = None) -> float:
         """What a field costs, about."""

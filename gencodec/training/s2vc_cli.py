@@ -17,6 +17,7 @@ from typing import TypeVar, cast
 
 import torch
 
+from gencodec.entropy.motion import MotionCoder
 from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.generator import GeneratorConfig
 from gencodec.methods.s2vc.model import CodingLoop
@@ -28,7 +29,7 @@ from gencodec.training.s2vc_prior import PriorRecipe, PriorTask
 from gencodec.training.s2vc_record import RecordBank, record
 from gencodec.training.s2vc_render import RenderRecipe, RenderTask
 from gencodec.training.trainer import Task, Trainer, load_checkpoint
-from gencodec.weights import load_named
+from gencodec.weights import load_file, load_named
 
 R = TypeVar("R", PriorRecipe, RenderRecipe)
 PARTS = ("all", "training", "held-out")
@@ -47,10 +48,15 @@ def parse(args: list[str]) -> argparse.Namespace:
     add("--data", type=Path, nargs="+", help="folders of clips (record)")
     add("--photos", type=Path, nargs="+", help="folders of photographs that move, instead of --data (record)")
     add("--records", type=Path, help="folder of a record stage (prior, generator)")
+    add("--costs", type=Path, help="weights file whose tables say what motion costs, as encoders do (record)")
     add("--part", choices=PARTS, default="all", help="one clip in 16 is held-out, the rest training (record)")
     add("--held-out", type=Path, help="records of such: shows what is learned by heart (generator, export)")
     add("--init", type=Path, help="checkpoint of such a stage to begin from (prior, generator)")
-    add("--prior", type=Path, help="checkpoint of a prior stage (export)")
+    add(
+        "--prior",
+        type=Path,
+        help="checkpoint of a prior stage, or a weights file to keep the loop of (export)",
+    )
     add("--generator", type=Path, help="checkpoint of a generator stage (export)")
     add("--lpips", type=Path, help="VGG16 with LPIPS heads: adds LPIPS-VGG and DISTS (generator)")
     add("--config", default="{}", help='JSON, fields of GeneratorConfig: {"semantics": "none"} (generator)')
@@ -106,6 +112,8 @@ def _record(options: argparse.Namespace) -> None:
         )
     intra = IntraModel.frozen(load_named(INTRA)[0]).to(options.device)
     loop = CodingLoop().to(options.device)
+    if options.costs:
+        loop.motion_coder = MotionCoder.load(load_file(options.costs)[0])
     record(loop, intra, bank, options.out, first=options.first, count=options.count, seed=options.seed)
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from gencodec.training.s2vc_prior import levels
 from gencodec.training.s2vc_record import Record, RecordBank, stacked
 from gencodec.training.s2vc_strength import choose_strength
 from gencodec.training.trainer import load_checkpoint
-from gencodec.weights import load_named
+from gencodec.weights import load_file, load_named
 
 
 def export(
@@ -37,14 +38,15 @@ def export(
 ) -> None:
     """Write the averaged weights of a prior and of a generator run; tables are counted on the records.
 
-    How much of the repair is shown is chosen on `held_out` records; without them on the others, where a
-    generator that knows them by heart shows too much.
+    Where `prior_path` is a weights file, its coding loop stays as it is: symbols do not change with what
+    renders them. How much of the repair is shown is chosen on `held_out` records; without them on the
+    others, where a generator that knows them by heart shows too much.
     """
-    loop, generator = load_loop(prior_path), load_generator(generator_path)
-    bank = RecordBank(records, window=2)
-    tensors, fingerprint = export_loop(loop, bank)
+    generator, bank = load_generator(generator_path), RecordBank(records, window=2)
+    tensors, fingerprint, learned = loop_of(prior_path, bank)
     share = choose_strength(generator, RecordBank(held_out, window=2) if held_out else bank)
-    tensors |= {f"{PREFIX}{name}": t for name, t in export_float(generator, skip=()).items()}
+    tensors |= {f"{PREFIX}{name}": t for name, t in export_float(generator, skip=(), int8=True).items()}
+    own = sum(p.numel() for m in (CodingLoop(), generator) for p in m.parameters())
     metadata = {
         "fingerprint": fingerprint,
         "generator": json.dumps(asdict(generator.config)),
@@ -53,10 +55,24 @@ def export(
         "preset": "tiny",
         "repair_shown": json.dumps([round(float(s), 3) for s in share]),
         "commit": commit(),
-        "parameters": str(sum(p.numel() for m in (loop, generator) for p in m.parameters())),
-        "training": json.dumps([last_log_line(p.parent / "log.jsonl") for p in (prior_path, generator_path)]),
+        "parameters": str(own),
+        "training": json.dumps([learned, last_log_line(generator_path.parent / "log.jsonl")]),
     }
     save_file({k: v.contiguous() for k, v in tensors.items()}, output, metadata)
+
+
+def loop_of(path: Path, bank: RecordBank) -> tuple[dict[str, Tensor], str, Any]:
+    """Tensors of the coding loop, its fingerprint, and the end of its training's log.
+
+    From a prior's checkpoint, or as they are in a weights file but for the tables of motion, which are
+    counted again: records may have been made with that file's (`--costs`).
+    """
+    if path.suffix != ".safetensors":
+        return *export_loop(load_loop(path), bank), last_log_line(path.parent / "log.jsonl")
+    tensors, metadata = load_file(path)
+    kept = {name: t for name, t in tensors.items() if not name.startswith(PREFIX)}
+    kept |= count_tables(fields_of(bank)).to_tensors("motion_tables")
+    return kept, metadata["fingerprint"], json.loads(metadata["training"])[0]
 
 
 def fields_of(records: Iterable[Record]) -> list[list[np.ndarray]]:

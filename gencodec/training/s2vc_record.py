@@ -31,6 +31,8 @@ from gencodec.nn.motion import BLOCK
 from gencodec.training.data import Bank
 from gencodec.training.qualities import draw_quality
 
+KEY_SHARE = 0.25  # of windows that begin with the key frame, whatever falls there by chance
+
 
 class Record(NamedTuple):
     """One clip of T frames as coded at `quality` (1,); the first frame is the key frame.
@@ -83,9 +85,9 @@ def record_clip(loop: CodingLoop, intra: IntraModel, x: Tensor, quality: int) ->
     pictures, scaled, symbols, motions = [key.picture], [key.scaled], [], []
     for t in range(1, len(x)):
         level = torch.tensor([level_of(quality, t)], device=x.device)
-        frame, y_hat, motion = loop(
-            x[t : t + 1], pictures[-1], torch.tensor([quality], device=x.device), level
-        )
+        inherited = motions[-1].to(x) if motions else None
+        each = torch.tensor([quality], device=x.device)
+        frame, y_hat, motion = loop(x[t : t + 1], pictures[-1], each, level, inherited)
         pictures.append(frame.picture)
         scaled.append(frame.scaled)
         symbols.append(y_hat.to(torch.int16))
@@ -174,6 +176,8 @@ class RecordBank:
         index = int(generator.integers(len(self)))
         shape = self.shapes[index]
         first = int(generator.integers(shape[0] - self.window + 1))
+        if generator.random() < KEY_SHARE:
+            first = 0
         spare = [(n - (self.crop or n)) // BLOCK for n in shape[-2:]]
         return Draws(index, first, *(int(generator.integers(n + 1)) for n in spare))
 

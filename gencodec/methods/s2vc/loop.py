@@ -20,7 +20,7 @@ from torch import Tensor
 from gencodec.codec import VideoInfo
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.latents import CodedLatents, LatentCoder, check_fingerprint
-from gencodec.entropy.motion import LIMIT, MotionCoder
+from gencodec.entropy.motion import MotionCoder
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.intra.networks import STRIDE
 from gencodec.methods.s2vc.model import (
@@ -84,7 +84,7 @@ class LoopCoder:
         loop = CodingLoop()
         load_exact(loop.temporal, [], tensors, "temporal.")
         self.latents = LatentCoder.load(loop.latents, tensors)
-        self.motion = MotionCoder.load(tensors)
+        self.motion = loop.motion_coder = MotionCoder.load(tensors)
         load_float(loop, tensors, skip=NOT_FLOAT)
         self.loop = loop.eval().requires_grad_(False).to(self.device)
         if recorded is not None:
@@ -133,10 +133,11 @@ class LoopCoder:
         """Put a frame, uint8 (3,H,W), into `encoder`, against `state`."""
         level = self._level(quality, state)
         x = pad_to_multiple(frame.to(self.device)[None].float() / 255, STRIDE)
-        motion = self.loop.motion_of(x, state.picture, self._scalar(quality)).clamp(-LIMIT, LIMIT)
-        field = motion[0].to(torch.int32).cpu().numpy()
         unit = motion_unit(quality)
-        symbols = self.motion.encode(encoder, field // unit, _in_units(state.motion, unit))
+        inherited = None if state.motion is None else self._motion(state.motion, 1)
+        motion = self.loop.motion_of(x, state.picture, self._scalar(quality), inherited)
+        field = motion[0].to(torch.int32).cpu().numpy() // unit
+        symbols = self.motion.encode(encoder, field, _in_units(state.motion, unit))
         prediction = self.loop.predict(state.picture, motion)
         moved = self.loop.moved(state.memory, motion)
         y = self.loop.to_latents(x, prediction, self._scalar(level))
@@ -151,7 +152,7 @@ class LoopCoder:
         height, width = state.memory.shape[-2:]
         unit = motion_unit(quality)
         field, symbols = self.motion.decode(decoder, (height, width), _in_units(state.motion, unit))
-        motion = torch.from_numpy(unit * field).to(self.device).float()[None]
+        motion = self._motion(field, unit)
         moved = self.loop.moved(state.memory, motion)
         coded = self.latents.decode(decoder, (height, width), level, self.device, moved)
         prediction = self.loop.predict(state.picture, motion)
@@ -162,6 +163,10 @@ class LoopCoder:
         """SHA-256 of the exact networks' integer outputs on a fixed input."""
         parts = self.latents.fingerprint(self.device) + self.loop.temporal.fingerprint(self.device)
         return hashlib.sha256(parts.encode()).hexdigest()
+
+    def _motion(self, field: np.ndarray, unit: int) -> Tensor:
+        """A field in steps of `unit` as half pixels, (1,2,h,w)."""
+        return torch.from_numpy(unit * field).to(self.device).float()[None]
 
     def _after_key(self, coded: CodedLatents, own: int) -> Coded:
         picture, scaled = self.key.model.transforms.to_linear_picture(coded.y_hat, self._scalar(own))

