@@ -1,0 +1,110 @@
+"""STEM of `diffsit`: which frames are coded in full, which by motion alone, and how that motion is found.
+
+    x1    x2    x3    x4    x5    x6         groups of 2 chain + 1 frames, the middle one a backbone
+    MV ─► B  ◄─ MV    MV ─► B  ◄─ MV         an MV frame is its backbone, moved: no residual
+          └──────── P ──────►                the next backbone is coded against the last
+
+All that decides a table is integers. Motion is in half pixels and leads from a frame to its reference, as in
+`s2vc.model`. Paper: Diff-SIT (arXiv 2603.18501), sparse temporal encoding module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gencodec.methods.s2vc.merging import merged
+from gencodec.methods.s2vc.model import STEPS_PER_PIXEL, motion_unit
+from gencodec.nn.motion import block_motion, compensate
+from gencodec.nn.quality import log_spaced
+
+MV_PRICE = (0.004, 0.0003)  # of a bit of an MV frame's motion at quality 0 and 63, as in `nn.motion`
+
+
+class Group(NamedTuple):
+    """A backbone's number in its piece, and where its MV frames are from there, in coding order."""
+
+    backbone: int
+    offsets: tuple[int, ...]
+
+
+def groups_of(count: int, chain: int) -> list[Group]:
+    """How a piece of `count` frames is coded, `chain` MV frames at most on each side of a backbone.
+
+    Nearer ones first, the earlier of two before the later. What is left at the end has its backbone in the
+    middle or behind it: one frame is a backbone, of two it is the second.
+    """
+    size = 2 * chain + 1
+    groups = []
+    for first in range(0, count, size):
+        frames = min(size, count - first)
+        middle = frames // 2
+        offsets = sorted((n - middle for n in range(frames) if n != middle), key=lambda o: (abs(o), o))
+        groups.append(Group(first + middle, tuple(offsets)))
+    return groups
+
+
+def mv_frames(count: int, chain: int) -> list[bool]:
+    """Which frames of a piece are MV frames, (count)."""
+    backbones = {group.backbone for group in groups_of(count, chain)}
+    return [n not in backbones for n in range(count)]
+
+
+def backbone_quality(quality: int) -> int:
+    """`s2vc`'s, for the backbones of a packet of `quality`."""
+    return quality
+
+
+@torch.no_grad()
+def mv_motion(x: Tensor, backbone: Tensor, quality: int) -> Tensor:
+    """What the encoder finds for an MV frame x (1,3,H,W): integers (1,2,H/16,W/16) in half pixels.
+
+    `backbone` (1,3,H,W) is as decoded; pictures in [0,1], sides multiples of 16. Multiples of `unit_of`.
+    """
+    unit = unit_of(quality)
+    steps = STEPS_PER_PIXEL // unit
+    price = log_spaced(torch.tensor([quality], device=x.device), *MV_PRICE)
+    flow = block_motion(backbone, x, price, finest=1 / steps)
+    return unit * merged(backbone, x, (steps * flow).round(), price, steps)
+
+
+def unit_of(quality: int) -> int:
+    """Half pixels that a step of an MV frame's motion stands for."""
+    return motion_unit(backbone_quality(quality))
+
+
+def moved(backbone: Tensor, motion: Tensor) -> Tensor:
+    """The MV frame (1,3,H,W) that `motion`, in half pixels, makes of its backbone."""
+    return compensate(backbone, motion / STEPS_PER_PIXEL).clamp(0, 1)
+
+
+class Behind(NamedTuple):
+    """The motion of a backbone, int32 (2,h,w) in half pixels, and over how many frames."""
+
+    motion: np.ndarray
+    frames: int
+
+
+def expected_motion(offset: int, known: Mapping[int, np.ndarray], behind: Behind | None) -> np.ndarray | None:
+    """What an MV frame at `offset` should move by if all moves on evenly: int32 (2,h,w), half pixels.
+
+    `known`: the fields of its group so far, by offset. None behind a key frame, where nothing is known.
+    """
+    if -offset in known:
+        return -known[-offset]
+    if known:
+        nearest = min(known, key=lambda o: (abs(o - offset), o))
+        return _scaled(known[nearest], offset, nearest)
+    if behind is None:
+        return None
+    return _scaled(behind.motion, offset, behind.frames)
+
+
+def _scaled(motion: np.ndarray, offset: int, of: int) -> np.ndarray:
+    """Motion over `of` frames as it would be over `offset`, rounded."""
+    over, share = (offset, of) if of > 0 else (-offset, -of)
+    return (2 * over * motion + share) // (2 * share)
