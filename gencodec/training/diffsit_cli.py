@@ -35,7 +35,6 @@ from gencodec.training.trainer import Trainer, load_checkpoint
 
 R = TypeVar("R", AutoencoderRecipe, FlowRecipe, JointRecipe)
 PARTS = ("all", "training", "held-out")
-INTRA = "intra-tiny-4"  # codes the key frames
 RECORD_CROP, RECORD_FRAMES = 192, 21
 MOST = 48  # frames of a clip that are kept in memory
 
@@ -118,15 +117,11 @@ def clips(options: argparse.Namespace, crop: int, frames: int, most: int = MOST)
 
 
 def _record(options: argparse.Namespace) -> None:
-    from gencodec.methods.intra.model import IntraModel
-    from gencodec.methods.s2vc.model import CodingLoop
-    from gencodec.training.diffsit_record import record
-    from gencodec.weights import load_named
+    from gencodec.training.diffsit_record import record, stem_coder
 
     bank = clips(options, options.crop or RECORD_CROP, RECORD_FRAMES, most=96)
-    intra = IntraModel.frozen(load_named(INTRA)[0]).to(options.device)
-    loop = CodingLoop().to(options.device)
-    record(loop, intra, bank, options.out, first=options.first, count=options.count, seed=options.seed)
+    first, count = options.first, options.count
+    record(stem_coder(options.device), bank, options.out, first=first, count=count, seed=options.seed)
 
 
 def _autoencoder(options: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from gencodec.methods.diffsit.generator import ClipGenerator, GeneratorConfig
 from gencodec.nn.state import export_float
-from gencodec.training.diffsit_record import DiffsitBank, mv_tables
+from gencodec.training import diffsit_record
 from gencodec.training.diffsit_strength import choose_strength
 from gencodec.training.export import commit, last_log_line
 from gencodec.training.trainer import load_checkpoint
@@ -27,8 +27,8 @@ def export(checkpoint: Path, records: Path, output: Path, held_out: Path | None 
     generator that knows them by heart shows too much.
     """
     generator = load_generator(checkpoint)
-    share = choose_strength(generator, DiffsitBank(held_out or records))
-    tensors = {f"{MV_PREFIX}{name}": t for name, t in mv_tables(records).items()}
+    share = choose_strength(generator, diffsit_record.DiffsitBank(held_out or records))
+    tensors = {f"{MV_PREFIX}{name}": t for name, t in diffsit_record.mv_tables(records).items()}
     tensors |= {f"{PREFIX}{name}": t for name, t in export_float(generator, skip=(), int8=True).items()}
     metadata = {
         "generator": json.dumps(asdict(generator.config)),
