@@ -88,7 +88,7 @@ def test_a_clip_of_another_length_is_refused() -> None:
 def test_frame_types_matter_once_they_are_learned(at: Any) -> None:
     clip, every = clips(1, 9), types(9)
     asleep, model = make(awake=False, fte_at=at), make(fte_at=at)
-    torch.nn.init.normal_(asleep.head.repair[-1].weight)
+    torch.nn.init.normal_(asleep.head.last.weight)
     same, other = (asleep(clip, kind, quality(30)).picture for kind in (every, ~every))
     assert torch.allclose(same, other)
     same, other = (model(clip, kind, quality(30)).picture for kind in (every, ~every))

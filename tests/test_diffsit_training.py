@@ -143,7 +143,7 @@ def test_a_stage_resumes_bit_for_bit(name: str, progress: float) -> None:
 def test_the_joint_stage_trains_what_a_switch_leaves(switches: dict[str, Any]) -> None:
     task = joint(replace(SMALL, **switches))
     if "decoder" in switches:  # it would come trained
-        torch.nn.init.normal_(task.model.head.repair[-1].weight, std=0.1)
+        torch.nn.init.normal_(task.model.head.last.weight, std=0.1)
     before = {n: p.clone() for n, p in task.model.named_parameters()}
     learning(task, 1e-3)
     for _ in range(4):
@@ -191,7 +191,8 @@ def test_terms_of_the_joint_stage() -> None:
 
 
 def test_so_many_pieces_are_behind_others() -> None:
-    task, seen = joint(), []
+    task = joint()
+    seen: list[bool] = []
     del task.model
     task.model = cast("Any", Notes(seen))
     clip = StandIn().cut(DRAWS)
@@ -231,7 +232,7 @@ def test_a_stage_begins_from_the_one_before() -> None:
     third.step(DRAWS, 0.9)
     fourth = joint()
     fourth.begin_from({"ema": third.model.state_dict(), "task": third.state()})
-    assert torch.equal(fourth.model.head.repair[-1].weight, third.model.head.repair[-1].weight)
+    assert torch.equal(fourth.model.head.last.weight, third.model.head.last.weight)
     assert all(map(torch.equal, fourth.critic.state_dict().values(), third.critic.state_dict().values()))
 
 

@@ -45,7 +45,7 @@ class AutoencoderTask(Stage):
         self.recipe = recipe
         self.lpips = Lpips.load(device).requires_grad_(False)
         model = self.model
-        torch.nn.init.kaiming_normal_(model.head.repair[-1].weight, nonlinearity="linear")  # undoes `begin`
+        torch.nn.init.kaiming_normal_(model.head.last.weight, nonlinearity="linear")  # undoes `begin`
         parts = (model.encoder, model.decoder, model.head)
         self.learn([((p for part in parts for p in part.parameters()), 1.0)])
 

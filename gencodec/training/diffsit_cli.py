@@ -105,11 +105,11 @@ class Either:
         return torch.cat(parts)
 
 
-def clips(options: argparse.Namespace, crop: int, frames: int, most: int = MOST) -> Bank:
+def clips(options: argparse.Namespace, crop: int, frames: int) -> Bank:
     """What --data and --photos name."""
     banks: list[Bank] = []
     if options.data:
-        kept = {"most": most, "limit": options.limit, "part": options.part}
+        kept = {"most": MOST, "limit": options.limit, "part": options.part}
         banks.append(ClipBank(options.data, crop=crop, frames=frames, **kept))
     if options.photos:
         banks.append(MovingPhotos(options.photos, crop=crop, frames=frames, limit=options.limit))
@@ -119,7 +119,7 @@ def clips(options: argparse.Namespace, crop: int, frames: int, most: int = MOST)
 def _record(options: argparse.Namespace) -> None:
     from gencodec.training.diffsit_record import record, stem_coder
 
-    bank = clips(options, options.crop or RECORD_CROP, RECORD_FRAMES, most=96)
+    bank = clips(options, options.crop or RECORD_CROP, RECORD_FRAMES)
     first, count = options.first, options.count
     record(stem_coder(options.device), bank, options.out, first=first, count=count, seed=options.seed)
 

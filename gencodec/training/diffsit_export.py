@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from gencodec.methods.diffsit.generator import ClipGenerator, GeneratorConfig
+from gencodec.methods.diffsit.rendering import PREFIX
 from gencodec.nn.state import export_float
 from gencodec.training import diffsit_record
 from gencodec.training.diffsit_strength import choose_strength
@@ -16,7 +17,6 @@ from gencodec.training.export import commit, last_log_line
 from gencodec.training.trainer import load_checkpoint
 from gencodec.weights import save_whole
 
-PREFIX = "generator."
 MV_PREFIX = "mv."
 
 

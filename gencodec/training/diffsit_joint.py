@@ -34,10 +34,14 @@ CHECKED = 16  # windows of held-out records
 class Clips(Protocol):
     """B windows of records: x and picture (B,T,3,H,W) in [0,1], is_mv (T,) bool, quality (B,)."""
 
-    x: Tensor
-    picture: Tensor
-    is_mv: Tensor
-    quality: Tensor
+    @property
+    def x(self) -> Tensor: ...  # noqa: D102
+    @property
+    def picture(self) -> Tensor: ...  # noqa: D102
+    @property
+    def is_mv(self) -> Tensor: ...  # noqa: D102
+    @property
+    def quality(self) -> Tensor: ...  # noqa: D102
 
 
 class Bank(Protocol):

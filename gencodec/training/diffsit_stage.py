@@ -28,7 +28,9 @@ class Stage:
     def learn(self, groups: Iterable[tuple[Iterable[nn.Parameter], float]]) -> None:
         """Train only these parameters, each group at so much of the learning rate."""
         self.model.requires_grad_(False)
-        listed = [{"params": list(parameters), "scale": scale} for parameters, scale in groups]
+        listed: list[dict[str, Any]] = [
+            {"params": list(parameters), "scale": scale} for parameters, scale in groups
+        ]
         for parameter in (p for group in listed for p in group["params"]):
             parameter.requires_grad_(True)
         self.optimizer = torch.optim.Adam(listed, self.rate, betas=(0.9, 0.99), fused=True)
@@ -36,6 +38,10 @@ class Stage:
     def learning_rate(self, progress: float) -> float:
         """A cosine from the peak to 2 %."""
         return self.rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def step(self, x: Tensor, progress: float) -> dict[str, float]:
+        """One optimizer step; each stage has its own."""
+        raise NotImplementedError
 
     def descend(self, terms: Mapping[str, Tensor]) -> dict[str, float]:
         """One step down the sum of `terms`; gives them for the log."""

@@ -11,6 +11,8 @@ Paper: Diff-SIT (arXiv 2603.18501), whose autoencoder is Wan2.1's; the layout of
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -97,6 +99,11 @@ class PictureHead(nn.Module):
         self.see = conv3x3(3 * F4 * F4, detail)
         blocks_at_4 = [ResidualBlock(detail) for _ in range(blocks)]
         self.repair = nn.Sequential(Grain(detail), *blocks_at_4, conv3x3(detail, 3 * F4 * F4))
+
+    @property
+    def last(self) -> nn.Conv2d:
+        """The layer that gives pixels."""
+        return cast("nn.Conv2d", self.repair[-1])
 
     def forward(self, features: Tensor, picture: Tensor | None) -> Tensor:
         """Features (B,T,h,w,width), and the pictures (B,T,3,H,W) that are repaired, if any -> (B,T,3,H,W)."""

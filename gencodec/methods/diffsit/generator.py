@@ -100,7 +100,7 @@ class ClipGenerator(nn.Module):
     def begin(self) -> None:
         """Show the decoded pictures until more is learned; to be called before the joint stage."""
         if self.config.decoder == "sees":
-            _zero(cast("nn.Conv2d", self.head.repair[-1]))
+            _zero(self.head.last)
 
     def forward(
         self, clip: Tensor, is_mv: Tensor, quality: Tensor, before: Carry | None = None
