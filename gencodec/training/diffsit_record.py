@@ -19,7 +19,7 @@ from torch import Tensor
 from gencodec.entropy.motion import LIMIT, MotionCoder, count_pairs
 from gencodec.entropy.tables import CdfTables
 from gencodec.methods.diffsit.pieces import ALL_ANCHORS, StemCoder
-from gencodec.methods.diffsit.stem import Behind, expected_motion, groups_of, mv_frames, unit_of
+from gencodec.methods.diffsit.stem import Field, expected_motion, groups_of, mv_frames, unit_of
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.s2vc.loop import LoopCoder
 from gencodec.nn.motion import BLOCK
@@ -110,19 +110,22 @@ def count_tables(records: Iterable[Record]) -> CdfTables:
     return count_pairs(pair for one in records for pair in _pairs(one))
 
 
+def mv_tables(folder: Path) -> dict[str, Tensor]:
+    """The same of a folder's records: what a weights file has under "mv.", without that in the names."""
+    tensors = count_tables(read_records(folder)).to_tensors("mv")
+    return {name.removeprefix("mv."): tensor for name, tensor in tensors.items()}
+
+
 def _pairs(one: Record) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Fields of MV frames in steps of the wire, and what is expected in their place."""
     motion, unit = one.motion.int().numpy(), unit_of(int(one.quality))
-    last = -1
+    field: Field | None = None
     for group in groups_of(len(motion), CHAIN):
-        behind = None if last < 0 else Behind(motion[group.backbone], group.backbone - last)
-        known: dict[int, np.ndarray] = {}
         for offset in group.offsets:
-            expected = expected_motion(offset, known, behind)
-            known[offset] = motion[group.backbone + offset]
+            expected = expected_motion(offset, field)
+            field = Field(motion[group.backbone + offset], offset)
             in_steps = None if expected is None else np.clip(expected // unit, -LIMIT, LIMIT)
-            yield known[offset] // unit, in_steps
-        last = group.backbone
+            yield field.motion // unit, in_steps
 
 
 class DiffsitBank:

@@ -44,7 +44,7 @@ from gencodec.nn.quality import NUM_QUALITIES
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-MV_TABLES = "mv_tables"  # of the motion of MV frames, in the weights file
+MV_TABLES = "mv"  # of the motion of MV frames, in the weights file
 
 
 @dataclass(frozen=True, slots=True)

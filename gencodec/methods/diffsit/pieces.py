@@ -19,7 +19,7 @@ from gencodec.codec import VideoInfo
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.motion import LIMIT, MotionCoder
 from gencodec.methods.diffsit.stem import (
-    Behind,
+    Field,
     Group,
     backbone_quality,
     expected_motion,
@@ -37,10 +37,10 @@ ALL_ANCHORS = 1  # cycle of the coding loop: each backbone is what two other fra
 
 
 class StemState(NamedTuple):
-    """What the next piece is coded against: the last backbone, and how many frames came behind it."""
+    """What the next piece is coded against: the last backbone, and the last motion of an MV frame."""
 
     loop: LoopState
-    behind: int
+    field: Field | None
 
 
 class Piece(NamedTuple):
@@ -130,36 +130,34 @@ class StemCoder:
     ) -> Piece:
         """The one order of coding, for both sides."""
         done = Coding({}, {}, [])
-        loop, last = (None, 0) if state is None else (state.loop, -1 - state.behind)
+        loop, field = (None, None) if state is None else state
         for group in groups_of(count, self.chain):
             coded = code_frame(group.backbone, loop)
             loop = coded.state
             done.pictures[group.backbone] = loop.picture
             done.symbols.extend(coded.symbols)
-            behind = None if loop.motion is None else Behind(loop.motion, group.backbone - last)
             still = np.zeros((2, *loop.memory.shape[-2:]), np.int32)
             done.motion[group.backbone] = still if loop.motion is None else loop.motion
-            _walk_group(group, behind, unit_of(quality), code_motion, done)
-            last = group.backbone
+            field = _walk_group(group, field, unit_of(quality), code_motion, done)
         assert loop is not None, "pieces hold frames"
         pictures = torch.cat([done.pictures[n] for n in range(count)])
         motion = np.stack([done.motion[n] for n in range(count)])
-        after = StemState(loop, count - 1 - last)
+        after = StemState(loop, field)
         return Piece(pictures, mv_frames(count, self.chain), motion, after, done.symbols)
 
 
 def _walk_group(
-    group: Group, behind: Behind | None, unit: int, code_motion: CodeMotion, done: Coding
-) -> None:
-    """The MV frames of a group, whose backbone is done."""
+    group: Group, field: Field | None, unit: int, code_motion: CodeMotion, done: Coding
+) -> Field | None:
+    """The MV frames of a group, whose backbone is done; gives the last field."""
     backbone = done.pictures[group.backbone]
-    known: dict[int, np.ndarray] = {}
     for offset in group.offsets:
-        expected = expected_motion(offset, known, behind)
+        expected = expected_motion(offset, field)
         in_steps = None if expected is None else np.clip(expected // unit, -LIMIT, LIMIT)
-        field, residuals = code_motion(group.backbone + offset, backbone, in_steps)
-        known[offset] = unit * field
-        motion = torch.from_numpy(known[offset]).to(backbone.device).float()[None]
+        steps, residuals = code_motion(group.backbone + offset, backbone, in_steps)
+        field = Field(unit * steps, offset)
+        motion = torch.from_numpy(field.motion).to(backbone.device).float()[None]
         done.pictures[group.backbone + offset] = moved(backbone, motion)
-        done.motion[group.backbone + offset] = known[offset]
+        done.motion[group.backbone + offset] = field.motion
         done.symbols.extend(residuals)
+    return field

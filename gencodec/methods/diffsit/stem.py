@@ -10,7 +10,6 @@ All that decides a table is integers. Motion is in half pixels and leads from a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +21,7 @@ from gencodec.methods.s2vc.model import STEPS_PER_PIXEL, motion_unit
 from gencodec.nn.motion import block_motion, compensate
 from gencodec.nn.quality import log_spaced
 
-MV_PRICE = (0.004, 0.0003)  # of a bit of an MV frame's motion at quality 0 and 63, as in `nn.motion`
+MV_PRICE = (0.016, 0.0005)  # of a bit of an MV frame's motion at quality 0 and 63, as in `nn.motion`
 
 
 class Group(NamedTuple):
@@ -82,29 +81,19 @@ def moved(backbone: Tensor, motion: Tensor) -> Tensor:
     return compensate(backbone, motion / STEPS_PER_PIXEL).clamp(0, 1)
 
 
-class Behind(NamedTuple):
-    """The motion of a backbone, int32 (2,h,w) in half pixels, and over how many frames."""
+class Field(NamedTuple):
+    """The motion of an MV frame, int32 (2,h,w) in half pixels, and where it is from its backbone."""
 
     motion: np.ndarray
-    frames: int
+    offset: int
 
 
-def expected_motion(offset: int, known: Mapping[int, np.ndarray], behind: Behind | None) -> np.ndarray | None:
-    """What an MV frame at `offset` should move by if all moves on evenly: int32 (2,h,w), half pixels.
+def expected_motion(offset: int, last: Field | None) -> np.ndarray | None:
+    """What an MV frame at `offset` moves by if all moves on evenly, int32 (2,h,w) in half pixels.
 
-    `known`: the fields of its group so far, by offset. None behind a key frame, where nothing is known.
+    `last` is the field that was coded before, None where there is none since the key frame: nothing is known.
     """
-    if -offset in known:
-        return -known[-offset]
-    if known:
-        nearest = min(known, key=lambda o: (abs(o - offset), o))
-        return _scaled(known[nearest], offset, nearest)
-    if behind is None:
+    if last is None:
         return None
-    return _scaled(behind.motion, offset, behind.frames)
-
-
-def _scaled(motion: np.ndarray, offset: int, of: int) -> np.ndarray:
-    """Motion over `of` frames as it would be over `offset`, rounded."""
-    over, share = (offset, of) if of > 0 else (-offset, -of)
-    return (2 * over * motion + share) // (2 * share)
+    over, of = offset * last.offset, last.offset * last.offset
+    return np.asarray((2 * over * last.motion + of) // (2 * of), np.int32)
