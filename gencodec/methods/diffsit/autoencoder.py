@@ -11,6 +11,7 @@ Paper: Diff-SIT (arXiv 2603.18501), whose autoencoder is Wan2.1's; the layout of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -43,8 +44,10 @@ class Encoder(nn.Module):
 
     def frames(self, clip: Tensor) -> Tensor:
         """Pictures (B,T,3,H,W) in [0,1] -> features (B,T,H/8,W/8,width)."""
-        x = F.pixel_unshuffle(clip.flatten(0, 1) - 0.5, F8).contiguous(memory_format=torch.channels_last)
-        return _unflattened(self.see(self.enter(x)), len(clip))
+        return _unflattened(each(self._frame, clip.flatten(0, 1)), len(clip))
+
+    def _frame(self, pictures: Tensor) -> Tensor:
+        return cast("Tensor", self.see(self.enter(unshuffled(pictures, F8))))
 
     def forward(self, features: Tensor, before: Tensor | None = None) -> Tensor:
         """Features, and those of the PAST frames before -> latents (B,1+(T-1)/4,h,w,latents), near 0 ± 1."""
@@ -107,13 +110,14 @@ class PictureHead(nn.Module):
 
     def forward(self, features: Tensor, picture: Tensor | None) -> Tensor:
         """Features (B,T,h,w,width), and the pictures (B,T,3,H,W) that are repaired, if any -> (B,T,3,H,W)."""
-        h = rearrange(self.up(features), "b t h w (y x c) -> (b t) (h y) (w x) c", y=2, x=2)
-        h = h.permute(0, 3, 1, 2)
+        given = [features.flatten(0, 1)] + ([] if picture is None else [picture.flatten(0, 1)])
+        return each(self._frame, *given).unflatten(0, (len(features), -1))
+
+    def _frame(self, features: Tensor, picture: Tensor | None = None) -> Tensor:
+        h = rearrange(self.up(features), "n h w (y x c) -> n (h y) (w x) c", y=2, x=2).permute(0, 3, 1, 2)
         if picture is not None:
-            seen = F.pixel_unshuffle(picture.flatten(0, 1) - 0.5, F4)
-            h = h + self.see(seen.contiguous(memory_format=torch.channels_last))
-        out = F.pixel_shuffle(self.repair(F.leaky_relu(h, 0.125)), F4).float()
-        return out.unflatten(0, (len(features), -1))
+            h = h + self.see(unshuffled(picture, F4))
+        return F.pixel_shuffle(self.repair(F.leaky_relu(h, 0.125)), F4).float()
 
 
 def grouped(frames: Tensor, past: Tensor) -> Tensor:
@@ -132,10 +136,21 @@ def shifted(maps: Tensor, before: Tensor | None) -> Tensor:
     return torch.cat([first, maps[:, :-1]], 1)
 
 
+def unshuffled(pictures: Tensor, stride: int) -> Tensor:
+    """(N,3,H,W) in [0,1] -> (N,3*stride**2,H/stride,W/stride), channels last."""
+    return F.pixel_unshuffle(pictures - 0.5, stride).contiguous(memory_format=torch.channels_last)
+
+
 def on_maps(module: nn.Module, maps: Tensor) -> Tensor:
     """Convolutions on (B,T,h,w,C), each map by itself."""
-    out: Tensor = module(maps.flatten(0, 1).permute(0, 3, 1, 2))
-    return _unflattened(out, len(maps))
+    return _unflattened(each(module, maps.flatten(0, 1).permute(0, 3, 1, 2)), len(maps))
+
+
+def each(function: Callable[..., Tensor], *maps: Tensor) -> Tensor:
+    """`function` of N maps (N,...): all at once in training, else one after the other, in little memory."""
+    if torch.is_grad_enabled():
+        return function(*maps)
+    return torch.cat([function(*one) for one in zip(*(m.split(1) for m in maps), strict=True)])
 
 
 def _unflattened(maps: Tensor, batch: int) -> Tensor:
