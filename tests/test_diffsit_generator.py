@@ -65,7 +65,7 @@ def test_shapes(count: int, height: int, width: int) -> None:
     assert len(out.carry.keys) == SMALL.blocks
     latents = model.encoded(clip)
     assert latents.shape == (2, 1 + (count - 1) // 4, height // 8, width // 8, SMALL.latents)
-    assert model.decoded(latents).shape == clip.shape if model.config.decoder == "frozen" else True
+    assert model.decoded(latents).shape == clip.shape
 
 
 @torch.no_grad()
@@ -158,6 +158,16 @@ def test_a_batch_is_its_members(switches: dict[str, Any]) -> None:
     for i in range(2):
         alone = model(clip[i : i + 1], types(9), q[i : i + 1], carries[i]).picture
         assert torch.allclose(whole[i], alone[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("switches", SWITCHES)
+def test_frame_after_frame_is_as_all_at_once(switches: dict[str, Any]) -> None:
+    """Without gradients maps are worked on one by one, and attention is fused."""
+    model = make(**switches)
+    clip, q = clips(2, 9), quality(5, 50)
+    whole = model(clip, types(9), q).picture
+    with torch.no_grad():
+        assert torch.allclose(model(clip, types(9), q).picture, whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("switches", SWITCHES)

@@ -57,7 +57,7 @@ class JointRecipe:
 
     l1: float = 0.5
     alex: float = 2.0  # LPIPS-Alex
-    change: float = 0.5
+    change: float = 1.0
     lpips: float = 1.0  # on VGG16; this and the next two in a `deep` share of the steps
     dists: float = 2.0
     adversarial: float = 0.15
@@ -65,7 +65,7 @@ class JointRecipe:
     adversarial_from: float = 0.4
     carried: float = 0.35
     learning_rate: float = 4e-4
-    batch: int = 4
+    batch: int = 3
     crop: int = 128
     frames: int = 9  # of a piece; windows hold two
     judged: int = 3  # frames of each clip that LPIPS-Alex sees

@@ -116,8 +116,7 @@ class ClipGenerator(nn.Module):
         x0, keys = self.denoised(x_s, quality, before.keys if before else None)
         repair, group, frame = self._repair(x0, x_s, features, clip, before)
         strength = torch.exp2(self.log2_strength(quality))[:, is_mv.long(), None, None, None]  # (B,T,1,1,1)
-        past = features if before is None else torch.cat([before.features.to(features.dtype), features], 1)
-        return ClipRendered(clip + strength * repair, Carry(_last(past), keys, group, frame))
+        return ClipRendered(clip + strength * repair, Carry(features[:, -PAST:], keys, group, frame))
 
     def denoised(
         self, x_s: Tensor, quality: Tensor, before: Sequence[Keys] | None = None
@@ -174,7 +173,3 @@ def _zero(layer: nn.Linear | nn.Conv2d) -> None:
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
-
-
-def _last(features: Tensor) -> Tensor:
-    return features[:, -PAST:]
