@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ from gencodec.methods.diffsit.stem import (
     expected_motion,
     groups_of,
     mv_frames,
+    steps_expected,
 )
 from gencodec.nn.motion import BLOCK
 from gencodec.rate import ConstantQuality, TargetBpp, TargetLpips
@@ -438,9 +440,40 @@ def test_windows_of_records(records: Path) -> None:
 
 
 def test_counted_tables_code_what_they_saw_cheaper(records: Path) -> None:
-    own, other = (MotionCoder(count_tables(r)) for r in (read_records(records), []))
+    own, other = MotionCoder(count_tables(read_records(records))), MotionCoder(count_tables([]))
     tensors = {f"{MV_TABLES}.{name}": t for name, t in mv_tables(records).items()}
     assert MotionCoder.load(tensors, MV_TABLES).tables.num_tables == own.tables.num_tables
     motion = next(read_records(records)).motion.int().numpy()
     spent = [sum(c.bits(motion[n + 1], -motion[n - 1]) for n in range(1, 21, 3)) for c in (own, other)]
     assert spent[0] < 0.8 * spent[1]
+
+
+# ---- the page --------------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_methods_page_names_what_exists() -> None:
+    """Rows name code as `path.py` or `path.py: Name.attribute, name`, below gencodec/."""
+    text = (ROOT / "docs" / "methods" / "diffsit.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([a-z0-9_/]+\.py)(?:: ([\w., ]+))?`", text)
+    assert len(named) > 12
+    for path, names in named:
+        module = import_module("gencodec." + path.removesuffix(".py").replace("/", "."))
+        for name in filter(None, names.split(", ")):
+            found: Any = module
+            for part in name.split("."):
+                found = getattr(found, part)
+
+
+def motion_of_the_page(offset: int, last: int, motion: int, unit: int) -> int:
+    """Section "Payload" of the page, word for word."""
+    return max(-255, min(255, (2 * offset * last * motion + last**2) // (2 * last**2) // unit))
+
+
+def test_expected_motion_is_that_of_the_page() -> None:
+    motion = np.arange(-510, 511, dtype=np.int32).reshape(1, 1, -1)
+    for offset, last, unit in product((-4, -1, 1, 3), (-3, -1, 2), (1, 2)):
+        found = steps_expected(offset, Field(motion, last), unit)
+        assert found is not None
+        assert found.ravel().tolist() == [motion_of_the_page(offset, last, int(m), unit) for m in motion.flat]

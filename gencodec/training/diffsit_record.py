@@ -16,10 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gencodec.entropy.motion import LIMIT, MotionCoder, count_pairs
+from gencodec.entropy.motion import MotionCoder, count_pairs
 from gencodec.entropy.tables import CdfTables
 from gencodec.methods.diffsit.pieces import ALL_ANCHORS, StemCoder
-from gencodec.methods.diffsit.stem import Field, expected_motion, groups_of, mv_frames, unit_of
+from gencodec.methods.diffsit.stem import Field, groups_of, mv_frames, steps_expected, unit_of
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.s2vc.loop import LoopCoder
 from gencodec.nn.motion import BLOCK
@@ -122,10 +122,9 @@ def _pairs(one: Record) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     field: Field | None = None
     for group in groups_of(len(motion), CHAIN):
         for offset in group.offsets:
-            expected = expected_motion(offset, field)
+            expected = steps_expected(offset, field, unit)
             field = Field(motion[group.backbone + offset], offset)
-            in_steps = None if expected is None else np.clip(expected // unit, -LIMIT, LIMIT)
-            yield field.motion // unit, in_steps
+            yield field.motion // unit, expected
 
 
 class DiffsitBank:

@@ -22,11 +22,11 @@ from gencodec.methods.diffsit.stem import (
     Field,
     Group,
     backbone_quality,
-    expected_motion,
     groups_of,
     moved,
     mv_frames,
     mv_motion,
+    steps_expected,
     unit_of,
 )
 from gencodec.methods.intra.networks import STRIDE
@@ -152,9 +152,8 @@ def _walk_group(
     """The MV frames of a group, whose backbone is done; gives the last field."""
     backbone = done.pictures[group.backbone]
     for offset in group.offsets:
-        expected = expected_motion(offset, field)
-        in_steps = None if expected is None else np.clip(expected // unit, -LIMIT, LIMIT)
-        steps, residuals = code_motion(group.backbone + offset, backbone, in_steps)
+        expected = steps_expected(offset, field, unit)
+        steps, residuals = code_motion(group.backbone + offset, backbone, expected)
         field = Field(unit * steps, offset)
         motion = torch.from_numpy(field.motion).to(backbone.device).float()[None]
         done.pictures[group.backbone + offset] = moved(backbone, motion)

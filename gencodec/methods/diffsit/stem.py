@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gencodec.entropy.motion import LIMIT
 from gencodec.methods.s2vc.merging import merged
 from gencodec.methods.s2vc.model import STEPS_PER_PIXEL, motion_unit
 from gencodec.nn.motion import block_motion, compensate
 from gencodec.nn.quality import log_spaced
 
-MV_PRICE = (0.016, 0.0005)  # of a bit of an MV frame's motion at quality 0 and 63, as in `nn.motion`
+MV_PRICE = (0.03, 0.001)  # of a bit of an MV frame's motion at quality 0 and 63, as in `nn.motion`
 
 
 class Group(NamedTuple):
@@ -97,3 +98,9 @@ def expected_motion(offset: int, last: Field | None) -> np.ndarray | None:
         return None
     over, of = offset * last.offset, last.offset * last.offset
     return np.asarray((2 * over * last.motion + of) // (2 * of), np.int32)
+
+
+def steps_expected(offset: int, last: Field | None, unit: int) -> np.ndarray | None:
+    """The same in steps of `unit` half pixels, rounded down, within what motion can be."""
+    expected = expected_motion(offset, last)
+    return None if expected is None else np.clip(expected // unit, -LIMIT, LIMIT)
