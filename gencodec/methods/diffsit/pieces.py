@@ -27,6 +27,7 @@ from gencodec.methods.diffsit.stem import (
     mv_frames,
     mv_motion,
     steps_expected,
+    thrift_of,
     unit_of,
 )
 from gencodec.methods.intra.networks import STRIDE
@@ -85,7 +86,7 @@ class StemCoder:
         def put_frame(number: int, before: LoopState | None) -> Coded:
             if before is None:
                 return self.loop.put_key(encoder, frames[number], own)
-            return self.loop.put(encoder, frames[number], before, own)
+            return self.loop.put(encoder, frames[number], before, own, thrift_of(quality))
 
         def put_motion(
             number: int, backbone: Tensor, expected: np.ndarray | None

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from gencodec.entropy.motion import LIMIT
 from gencodec.methods.s2vc.merging import merged
-from gencodec.methods.s2vc.model import STEPS_PER_PIXEL, motion_unit
+from gencodec.methods.s2vc.model import LOW, STEPS_PER_PIXEL, motion_unit
 from gencodec.nn.motion import block_motion, compensate
 from gencodec.nn.quality import log_spaced
 
 MV_PRICE = (0.03, 0.001)  # of a bit of an MV frame's motion at quality 0 and 63, as in `nn.motion`
+THRIFT = 0.2  # octaves by which a bit of a backbone's motion costs more, for each quality below LOW
 
 
 class Group(NamedTuple):
@@ -57,6 +58,11 @@ def mv_frames(count: int, chain: int) -> list[bool]:
 def backbone_quality(quality: int) -> int:
     """`s2vc`'s, for the backbones of a packet of `quality`."""
     return quality
+
+
+def thrift_of(quality: int) -> float:
+    """What a bit of a backbone's motion must gain, in what it must in `s2vc`."""
+    return float(2 ** (THRIFT * max(LOW - quality, 0)))
 
 
 @torch.no_grad()

@@ -129,11 +129,14 @@ class LoopCoder:
         return self._after_key(self.key.decode(decoder, video, own), own)
 
     @torch.inference_mode()
-    def put(self, encoder: SymbolEncoder, frame: Tensor, state: LoopState, quality: int) -> Coded:
-        """Put a frame, uint8 (3,H,W), into `encoder`, against `state`."""
+    def put(
+        self, encoder: SymbolEncoder, frame: Tensor, state: LoopState, quality: int, thrift: float = 1.0
+    ) -> Coded:
+        """Put a frame, uint8 (3,H,W), into `encoder`, against `state`; `thrift` as in `CodingLoop`."""
         level = self._level(quality, state)
         x = pad_to_multiple(frame.to(self.device)[None].float() / 255, STRIDE)
-        motion = self.loop.motion_of(x, state.picture, self._scalar(quality)).clamp(-LIMIT, LIMIT)
+        found = self.loop.motion_of(x, state.picture, self._scalar(quality), thrift)
+        motion = found.clamp(-LIMIT, LIMIT)
         field = motion[0].to(torch.int32).cpu().numpy()
         unit = motion_unit(quality)
         symbols = self.motion.encode(encoder, field // unit, _in_units(state.motion, unit))

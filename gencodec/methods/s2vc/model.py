@@ -123,17 +123,18 @@ class CodingLoop(nn.Module):
     basis: Tensor
     gains: Tensor
 
-    def motion_of(self, x: Tensor, picture: Tensor, quality: Tensor) -> Tensor:
+    def motion_of(self, x: Tensor, picture: Tensor, quality: Tensor, thrift: float = 1.0) -> Tensor:
         """What the encoder finds for x (B,3,H,W): integers (B,2,H/16,W/16), x and y in half pixels.
 
-        They are multiples of `motion_unit`.
+        They are multiples of `motion_unit`. With more `thrift` than 1, they take fewer bits.
         """
         if len(x) > 1:
             batch = zip(x.split(1), picture.split(1), quality.split(1), strict=True)
-            return torch.cat([self.motion_of(*one) for one in batch])
+            return torch.cat([self.motion_of(*one, thrift) for one in batch])
         unit = motion_unit(int(quality))
         steps = STEPS_PER_PIXEL // unit
         price = log_spaced(quality, *MOTION_PRICE) * torch.exp2(LOWER * (LOW - quality).clamp_min(0))
+        price = thrift * price
         flow = block_motion(picture, x, price, finest=1 / steps)
         return unit * merged(picture, x, (steps * flow).round(), price, steps)
 
