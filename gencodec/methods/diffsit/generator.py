@@ -25,6 +25,7 @@ from gencodec.nn.layers import ResidualBlock, conv3x3, init_unit
 from gencodec.nn.quality import QualityTable
 
 TYPES, TYPE_CHANNELS = 2, 16  # backbone and MV frames
+FIRST_STRENGTH = -2.0  # log2; at 0 the first steps of training paint far too much
 PLAIN_BLOCKS = 10  # that have as many parameters as the transformer
 
 
@@ -78,7 +79,7 @@ class ClipGenerator(nn.Module):
         self.encoder = Encoder(c.width, c.wide, c.latents)
         self.decoder = Decoder(c.width, c.wide, c.latents)
         self.head = PictureHead(c.width, c.detail, c.detail_blocks)
-        self.log2_strength = QualityTable(TYPES)
+        self.log2_strength = QualityTable(TYPES, FIRST_STRENGTH)
         if not c.dit:
             self.plain = _plain(c)
         init_unit(self)
