@@ -62,8 +62,8 @@ def imports_of(file: Path) -> set[str]:
     return {name for name in found if name.startswith("gencodec.")}
 
 
-# methods share `intra`; restarts of `extreme` are coded by the coding loop of `s2vc`
-BUILT_ON = {"extreme": {"intra", "s2vc"}}
+# methods share `intra`; restarts of `extreme` and backbones of `diffsit` are coded by the loop of `s2vc`
+BUILT_ON = {"extreme": {"intra", "s2vc"}, "diffsit": {"intra", "s2vc"}}
 FILES_HERE = sorted(PACKAGE.rglob("*.py"))
 
 

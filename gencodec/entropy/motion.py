@@ -8,7 +8,7 @@ All of it is integers. A field takes 14 stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -166,6 +166,15 @@ def count_tables(clips: Sequence[Sequence[np.ndarray]]) -> CdfTables:
 
     The first field of a clip is that of the frame behind its key frame.
     """
+    return count_pairs(
+        (field, fields[number - 1] if number else None)
+        for fields in clips
+        for number, field in enumerate(fields)
+    )
+
+
+def count_pairs(pairs: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> CdfTables:
+    """The same from fields (2,h,w), each with what `code_field` is given as the field before."""
     wide = 2 * LIMIT
     counts = np.zeros((NUM_TABLES, 2 * wide + 1))
 
@@ -174,9 +183,8 @@ def count_tables(clips: Sequence[Sequence[np.ndarray]]) -> CdfTables:
         np.add.at(counts, (index, wanted + wide), 1)
         return wanted
 
-    for fields in clips:
-        for number, field in enumerate(fields):
-            code_field(field, _size(field), count, fields[number - 1] if number else None)
+    for field, before in pairs:
+        code_field(field, _size(field), count, before)
     counts = _with_shared(counts)
     place = np.abs(np.arange(-wide, wide + 1))
     flat = 0.5 ** (place / 12)

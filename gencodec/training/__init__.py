@@ -17,4 +17,8 @@ def run(method: str, args: list[str]) -> None:
         from gencodec.training.extreme_cli import train_extreme
 
         return train_extreme(args)
-    raise ValueError(f"no trainer for {method = }; there are those for: intra, s2vc, extreme")
+    if method == "diffsit":
+        from gencodec.training.diffsit_cli import train_diffsit
+
+        return train_diffsit(args)
+    raise ValueError(f"no trainer for {method = }; there are those for: intra, s2vc, extreme, diffsit")

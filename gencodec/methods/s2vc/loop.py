@@ -129,13 +129,15 @@ class LoopCoder:
         return self._after_key(self.key.decode(decoder, video, own), own)
 
     @torch.inference_mode()
-    def put(self, encoder: SymbolEncoder, frame: Tensor, state: LoopState, quality: int) -> Coded:
-        """Put a frame, uint8 (3,H,W), into `encoder`, against `state`."""
+    def put(
+        self, encoder: SymbolEncoder, frame: Tensor, state: LoopState, quality: int, thrift: float = 1.0
+    ) -> Coded:
+        """Put a frame, uint8 (3,H,W), into `encoder`, against `state`; `thrift` as in `CodingLoop`."""
         level = self._level(quality, state)
         x = pad_to_multiple(frame.to(self.device)[None].float() / 255, STRIDE)
         unit = motion_unit(quality)
         inherited = None if state.motion is None else self._motion(state.motion, 1)
-        motion = self.loop.motion_of(x, state.picture, self._scalar(quality), inherited)
+        motion = self.loop.motion_of(x, state.picture, self._scalar(quality), inherited, thrift)
         field = motion[0].to(torch.int32).cpu().numpy() // unit
         symbols = self.motion.encode(encoder, field, _in_units(state.motion, unit))
         prediction = self.loop.predict(state.picture, motion)

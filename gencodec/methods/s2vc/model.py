@@ -131,19 +131,25 @@ class CodingLoop(nn.Module):
     motion_coder: MotionCoder | None = None
 
     def motion_of(
-        self, x: Tensor, picture: Tensor, quality: Tensor, inherited: Tensor | None = None
+        self,
+        x: Tensor,
+        picture: Tensor,
+        quality: Tensor,
+        inherited: Tensor | None = None,
+        thrift: float = 1.0,
     ) -> Tensor:
         """What the encoder finds for x (B,3,H,W): integers (B,2,H/16,W/16), x and y in half pixels.
 
         They are multiples of `motion_unit`, and worth their bits: `motion_coder` says how many, where there
-        is one. `inherited` is the motion of the frame before, which is not known behind a key frame.
+        is one. `inherited` is the motion of the frame before, which is not known behind a key frame. With
+        more `thrift` than 1 they take fewer bits.
         """
         if len(x) > 1:
             before = [None] * len(x) if inherited is None else inherited.split(1)
             batch = zip(x.split(1), picture.split(1), quality.split(1), before, strict=True)
-            return torch.cat([self.motion_of(*one) for one in batch])
+            return torch.cat([self.motion_of(*one, thrift) for one in batch])
         unit = motion_unit(int(quality))
-        steps, price = STEPS_PER_PIXEL // unit, motion_price(quality)
+        steps, price = STEPS_PER_PIXEL // unit, thrift * motion_price(quality)
         flow = block_motion(picture, x, price, finest=1 / steps)
         motion = merged(picture, x, (steps * flow).round(), price, steps)
         if self.motion_coder is None:

@@ -1,0 +1,112 @@
+"""STEM of `diffsit`: which frames are coded in full, which by motion alone, and how that motion is found.
+
+    x1    x2    x3    x4    x5    x6         groups of 2 chain + 1 frames, the middle one a backbone
+    MV ─► B  ◄─ MV    MV ─► B  ◄─ MV         an MV frame is its backbone, moved: no residual
+          └──────── P ──────►                the next backbone is coded against the last
+
+All that decides a table is integers. Motion is in half pixels and leads from a frame to its reference, as in
+`s2vc.model`. Paper: Diff-SIT (arXiv 2603.18501), sparse temporal encoding module.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gencodec.entropy.motion import LIMIT
+from gencodec.methods.s2vc.merging import merged
+from gencodec.methods.s2vc.model import LOW, STEPS_PER_PIXEL, motion_unit
+from gencodec.nn.motion import block_motion, compensate
+from gencodec.nn.quality import log_spaced
+
+MV_PRICE = (0.03, 0.001)  # of a bit of an MV frame's motion at quality 0 and 63, as in `nn.motion`
+THRIFT = 0.2  # octaves by which a bit of a backbone's motion costs more, for each quality below LOW
+
+
+class Group(NamedTuple):
+    """A backbone's number in its piece, and where its MV frames are from there, in coding order."""
+
+    backbone: int
+    offsets: tuple[int, ...]
+
+
+def groups_of(count: int, chain: int) -> list[Group]:
+    """How a piece of `count` frames is coded, `chain` MV frames at most on each side of a backbone.
+
+    Nearer ones first, the earlier of two before the later. What is left at the end has its backbone in the
+    middle or behind it: one frame is a backbone, of two it is the second.
+    """
+    size = 2 * chain + 1
+    groups = []
+    for first in range(0, count, size):
+        frames = min(size, count - first)
+        middle = frames // 2
+        offsets = sorted((n - middle for n in range(frames) if n != middle), key=lambda o: (abs(o), o))
+        groups.append(Group(first + middle, tuple(offsets)))
+    return groups
+
+
+def mv_frames(count: int, chain: int) -> list[bool]:
+    """Which frames of a piece are MV frames, (count)."""
+    backbones = {group.backbone for group in groups_of(count, chain)}
+    return [n not in backbones for n in range(count)]
+
+
+def backbone_quality(quality: int) -> int:
+    """`s2vc`'s, for the backbones of a packet of `quality`."""
+    return quality
+
+
+def thrift_of(quality: int) -> float:
+    """What a bit of a backbone's motion must gain, in what it must in `s2vc`."""
+    return float(2 ** (THRIFT * max(LOW - quality, 0)))
+
+
+@torch.no_grad()
+def mv_motion(x: Tensor, backbone: Tensor, quality: int) -> Tensor:
+    """What the encoder finds for an MV frame x (1,3,H,W): integers (1,2,H/16,W/16) in half pixels.
+
+    `backbone` (1,3,H,W) is as decoded; pictures in [0,1], sides multiples of 16. Multiples of `unit_of`.
+    """
+    unit = unit_of(quality)
+    steps = STEPS_PER_PIXEL // unit
+    price = log_spaced(torch.tensor([quality], device=x.device), *MV_PRICE)
+    flow = block_motion(backbone, x, price, finest=1 / steps)
+    return unit * merged(backbone, x, (steps * flow).round(), price, steps)
+
+
+def unit_of(quality: int) -> int:
+    """Half pixels that a step of an MV frame's motion stands for."""
+    return motion_unit(backbone_quality(quality))
+
+
+def moved(backbone: Tensor, motion: Tensor) -> Tensor:
+    """The MV frame (1,3,H,W) that `motion`, in half pixels, makes of its backbone."""
+    return compensate(backbone, motion / STEPS_PER_PIXEL).clamp(0, 1)
+
+
+class Field(NamedTuple):
+    """The motion of an MV frame, int32 (2,h,w) in half pixels, and where it is from its backbone."""
+
+    motion: np.ndarray
+    offset: int
+
+
+def expected_motion(offset: int, last: Field | None) -> np.ndarray | None:
+    """What an MV frame at `offset` moves by if all moves on evenly, int32 (2,h,w) in half pixels.
+
+    `last` is the field that was coded before, None where there is none since the key frame: nothing is known.
+    """
+    if last is None:
+        return None
+    over, of = offset * last.offset, last.offset * last.offset
+    return np.asarray((2 * over * last.motion + of) // (2 * of), np.int32)
+
+
+def steps_expected(offset: int, last: Field | None, unit: int) -> np.ndarray | None:
+    """The same in steps of `unit` half pixels, rounded down, within what motion can be."""
+    expected = expected_motion(offset, last)
+    return None if expected is None else np.clip(expected // unit, -LIMIT, LIMIT)

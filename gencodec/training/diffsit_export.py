@@ -1,0 +1,52 @@
+"""From a checkpoint of `diffsit`'s last stage to the weights file that ships."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from gencodec.methods.diffsit.generator import ClipGenerator, GeneratorConfig
+from gencodec.methods.diffsit.rendering import PREFIX
+from gencodec.nn.state import export_float
+from gencodec.training import diffsit_record
+from gencodec.training.diffsit_strength import choose_strength
+from gencodec.training.export import commit, last_log_line
+from gencodec.training.trainer import load_checkpoint
+from gencodec.weights import save_whole
+
+MV_PREFIX = "mv."
+
+
+def export(checkpoint: Path, records: Path, output: Path, held_out: Path | None = None) -> None:
+    """Write the averaged weights of a joint run, in int8; tables of motion are counted on the records.
+
+    How much of the repair is shown is chosen on `held_out` records; without them on the others, where a
+    generator that knows them by heart shows too much.
+    """
+    generator = load_generator(checkpoint)
+    share = choose_strength(generator, diffsit_record.DiffsitBank(held_out or records))
+    tensors = {f"{MV_PREFIX}{name}": t for name, t in diffsit_record.mv_tables(records).items()}
+    tensors |= {f"{PREFIX}{name}": t for name, t in export_float(generator, skip=(), int8=True).items()}
+    metadata = {
+        "generator": json.dumps(asdict(generator.config)),
+        "licence": "MIT",
+        "method": "diffsit",
+        "preset": "tiny",
+        "repair_shown": json.dumps([[round(float(s), 3) for s in row] for row in share]),
+        "commit": commit(),
+        "parameters": str(sum(p.numel() for p in generator.parameters())),
+        "training": json.dumps([last_log_line(checkpoint.parent / "log.jsonl")]),
+    }
+    whole = {name: t.contiguous() for name, t in tensors.items()}
+    save_whole(whole, output.with_suffix(".safetensors"), metadata)
+
+
+def load_generator(path: Path) -> ClipGenerator:
+    """The averaged (EMA) generator of a checkpoint."""
+    state = load_checkpoint(path)
+    generator = ClipGenerator(GeneratorConfig(**state["task"]["config"]))
+    generator.load_state_dict(state["ema"])
+    return generator.eval().to(memory_format=torch.channels_last)
