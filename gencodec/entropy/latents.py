@@ -65,23 +65,16 @@ class LatentCoder:
         y: Tensor,
         quality: int,
         extra: Tensor | None = None,
-        *,
-        price: float = 0.0,
-        about: Tensor | None = None,
     ) -> CodedLatents:
-        """Quantise y (1,C,H,W), in quantisation steps, and put its symbols into `encoder`.
-
-        `price` is what a bit may add to the squared error of a value, in squares of a step; see `worth_it`.
-        Hyper-latents are those of `about`, where y itself is not what they were trained on. No decoder asks.
-        """
+        """Quantise y (1,C,H,W), in quantisation steps, and put its symbols into `encoder`."""
         q = torch.tensor([quality], device=y.device)
-        z = self.model.hyper_symbols(y.float() if about is None else about, q)
+        z = self.model.hyper_symbols(y.float(), q)
         symbols: list[np.ndarray] = []
 
         def put_y(mean: Tensor, index: Tensor, mask: np.ndarray) -> Tensor:
-            wanted = (y.float() - mean).clamp_(-MAX_LATENT, MAX_LATENT)[0].cpu().numpy()[mask]
+            wanted = torch.round(y.float() - mean).clamp_(-MAX_LATENT, MAX_LATENT)
+            coded = to_integers(wanted)[0][mask]
             tables = to_table_index(index)[mask]
-            coded = worth_it(wanted, tables, self.y_tables, price)
             coded[tables < self.y_tables.skip] = 0
             encoder.put(coded, tables, self.y_tables)
             symbols.append(coded)
@@ -147,24 +140,6 @@ class LatentCoder:
     def self_test(self, device: torch.device, recorded: str) -> None:
         """Raise InexactDevice unless the exact networks give the recorded fingerprint on `device`."""
         check_fingerprint(self.fingerprint(device), recorded, device)
-
-
-def worth_it(wanted: np.ndarray, tables: np.ndarray, every: CdfTables, price: float) -> np.ndarray:
-    """The integers, int32 (n), that `wanted` (n) become: the nearest, or nearer to zero where that pays.
-
-    Of the nearest, the next towards zero and zero itself, the one of the least squared error + `price` x bits
-    in its table. (Rate-distortion optimised quantisation, symbol by symbol: what a choice does to later
-    tables is not looked at.) At price 0 all are rounded.
-    """
-    nearest = np.rint(wanted).astype(np.int32)
-    if not price:
-        return nearest
-    best = nearest
-    cost = (wanted - nearest) ** 2 + price * every.bits(nearest, tables)
-    for other in (nearest - np.sign(nearest), np.zeros_like(nearest)):
-        costs = (wanted - other) ** 2 + price * every.bits(other, tables)
-        best, cost = np.where(costs < cost, other, best), np.minimum(cost, costs)
-    return best.astype(np.int32)
 
 
 def check_fingerprint(found: str, recorded: str, device: torch.device) -> None:
