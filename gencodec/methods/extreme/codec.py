@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-THRESHOLDS = (0.5, 0.1)  # LPIPS-Alex that a generated frame may have, at quality 0 and 63
+THRESHOLDS = (0.5, 0.12)  # LPIPS-Alex that a generated frame may have, at quality 0 and 63
 WORST_KEY = 6  # `s2vc`'s quality of coded frames at quality 0
 PRICES = (2e-4, 2e-6)  # LPIPS-Alex of a frame that a bit is worth, at quality 0 and 63, for the beam
 RESET_PERIOD = 32  # coded frames after which the generator forgets
