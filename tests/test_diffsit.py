@@ -324,7 +324,7 @@ def test_damage(plain: DiffSit) -> None:
         except CorruptStream:
             refused += 1
     assert refused > 30
-    for count in (1, 3, 5):
+    for count in (1, 3):  # of 5 the last field is left, which may take no bits at all
         with pytest.raises(CorruptStream):
             list(plain.decode([replace(packet, num_frames=count)], INFO))
 

@@ -48,7 +48,9 @@ from gencodec.weights import load_file, load_named
 CPU = torch.device("cpu")
 FRAMES = 6
 SMALL = GeneratorConfig(features=12, content=16, widths=(8, 12, 16), tokens=8)
-RENDER = RenderRecipe(batch=2, crop=64, window=64, frames=2, burn=1, adversarial_from=0.8, deep=1.0)
+RENDER = RenderRecipe(
+    batch=2, crop=64, window=64, frames=2, burn=1, adversarial_from=0.8, deep=1.0, steadied=1.0
+)
 PRIOR = PriorRecipe(batch=2, window=3)
 DRAWS = torch.tensor([[0, 0, 0, 0], [1, 0, 0, 0]])  # both records, from their first frame on
 PHASES = {"denoise": 0.0, "perceptual": 0.2, "adversarial": 0.9}
@@ -398,6 +400,20 @@ def test_a_generator_begins_from_another_run(records: Path) -> None:
     for name, value in task.critic.state_dict().items():
         assert torch.equal(value, first.critic.state_dict()[name])
     task.step(DRAWS, 0.9)
+
+
+def test_a_generator_begins_from_a_weights_file(run: Path) -> None:
+    tensors, _ = load_file(run / "w.safetensors")
+    task = render_task(run / "records", recipe=replace(RENDER, burn=0))
+    task.begin_from_weights(tensors)
+    average = load_generator(run / "generator" / "checkpoint.pt").state_dict()
+    for name, value in task.model.named_parameters():
+        if not name.endswith("anchors"):  # of the strength, which was chosen at export
+            missed = (value - average[name]).abs().max()
+            assert missed <= 0.005 * average[name].abs().max() + 1e-7, name
+    task.step(DRAWS, 0.9)
+    with pytest.raises(ValueError, match="lack"):
+        task.begin_from_weights({})
 
 
 @pytest.mark.parametrize("phase", PHASES)

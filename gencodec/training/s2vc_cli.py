@@ -51,7 +51,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     add("--costs", type=Path, help="weights file whose tables say what motion costs, as encoders do (record)")
     add("--part", choices=PARTS, default="all", help="one clip in 16 is held-out, the rest training (record)")
     add("--held-out", type=Path, help="records of such: shows what is learned by heart (generator, export)")
-    add("--init", type=Path, help="checkpoint of such a stage to begin from (prior, generator)")
+    add("--init", type=Path, help="checkpoint of such a stage to begin from (prior, generator), or a weights file (generator)")
     add(
         "--prior",
         type=Path,
@@ -138,7 +138,9 @@ def _train_generator(options: argparse.Namespace) -> None:
     if options.held_out:
         task.held_out = RecordBank(options.held_out, window=recipe.burn + recipe.frames)
     task.start_from(load_named(INTRA)[0])
-    if options.init:
+    if options.init and options.init.suffix == ".safetensors":
+        task.begin_from_weights(load_file(options.init)[0])
+    elif options.init:
         task.begin_from(load_checkpoint(options.init))
     _run(task, BatchSource(bank, recipe.batch, device, options.seed), options)
 

@@ -24,6 +24,7 @@ from gencodec.methods.intra.cosine import dct_basis, from_blocks
 from gencodec.methods.intra.networks import Config as IntraConfig
 from gencodec.methods.s2vc.generator import Generator, GeneratorConfig, Memory, Rendered
 from gencodec.methods.s2vc.model import CodedFrame
+from gencodec.methods.s2vc.rendering import PREFIX
 from gencodec.metrics.lpips import Lpips
 from gencodec.nn.motion import compensate
 from gencodec.nn.quality import log_spaced
@@ -31,6 +32,7 @@ from gencodec.nn.state import load_float, thaw_tables
 from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
 from gencodec.training.patches import SHIFTS
 from gencodec.training.perceptual import Distances, PerceptualLoss
+from gencodec.training.precision import half_precision, has_bfloat16
 from gencodec.training.s2vc_held_out import distance_left
 from gencodec.training.s2vc_record import Record, RecordBank, coded_frame, stacked
 
@@ -51,6 +53,7 @@ class RenderRecipe:
     dists: float = 2.0
     adversarial: float = 0.15
     deep: float = 0.34  # VGG16 and the critic are half of what a step costs
+    steadied: float = 0.34  # share of the steps with the term `steady`, which weighs as much more there
     noise: tuple[float, float] = (0.2, 0.02)  # deviation at quality 0 and 63, of [0,1]
     perceptual_from: float = 0.12
     adversarial_from: float = 0.12
@@ -61,7 +64,8 @@ class RenderRecipe:
     window: int = 64  # pixels a side that the distances see
     frames: int = 2  # rendered, with gradients through time
     cascade: bool = True  # False: no gradients from a frame to the one before (an ablation of the paper)
-    burn: int = 4  # frames before them that only fill the feature buffer
+    burn: int = 4  # frames before them, at most, that only fill the feature buffer
+    fresh: float = 0.35  # share of the steps without any: key frames, resets
 
 
 class Terms(NamedTuple):
@@ -91,12 +95,9 @@ class RenderTask:
         self.teacher = Lpips.load().to(device).eval().requires_grad_(False)
         self.predictor = nn.Linear(config.tokens, TEACHER_CHANNELS).to(device)  # not shipped
         self.critic = ProjectedCritic(self.perceptual.channels).to(device)
-        if device.type == "cpu":
+        if not has_bfloat16(device):
             self.perceptual.use_winograd()
-        fused = device.type == "cuda"
-        self.optimizer = torch.optim.Adam(
-            self._groups(), recipe.learning_rate, betas=(0.9, 0.99), fused=fused
-        )
+        self.optimizer = torch.optim.Adam(self._groups(), recipe.learning_rate, betas=(0.9, 0.99), fused=True)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), 2e-4, betas=(0.5, 0.99))
         self.basis = dct_basis(IntraConfig().y_channels).to(device)
         self.held_out: RecordBank | None = None
@@ -123,6 +124,12 @@ class RenderTask:
             fitting = {n: t for n, t in given.items() if n in state and t.shape == state[n].shape}
             own.load_state_dict(state | fitting)
 
+    def begin_from_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over the generator of a weights file. Raises ValueError for one of another layout."""
+        own = {n.removeprefix(PREFIX): t for n, t in tensors.items() if n.startswith(PREFIX)}
+        load_float(self.model, own, skip=())
+        thaw_tables(self.model)
+
     def phase(self, progress: float) -> str:
         """Name of the phase at `progress` in [0,1)."""
         r = self.recipe
@@ -144,7 +151,8 @@ class RenderTask:
         clip = stacked(self.bank.cut(draws, self.device))
         self.model.train()
         self.model.decoder.requires_grad_(phase != "denoise")  # it comes trained
-        terms, distances = self._denoising(clip) if phase == "denoise" else self._rendering(clip, phase)
+        with half_precision(self.device):
+            terms, distances = self._denoising(clip) if phase == "denoise" else self._rendering(clip, phase)
         loss = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -173,8 +181,6 @@ class RenderTask:
         """Go on from `state`."""
         for name in ("model", "predictor", "critic"):
             getattr(self, name).load_state_dict(state[name])
-        for group in state["optimizer"]["param_groups"]:
-            group["fused"] = self.device.type == "cuda"  # the checkpoint may come from another device
         self.optimizer.load_state_dict(state["optimizer"])
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         self.generator.bit_generator.state = state["generator"]
@@ -192,29 +198,31 @@ class RenderTask:
         return Terms({"denoise": errors.mean()}, None)
 
     def _rendering(self, clip: Record, phase: str) -> Terms:
-        """The last `frames` of the window in order; those before only fill the feature buffer."""
+        """`frames` of the window in order; those before only fill the feature buffer, if there are any."""
         sums: dict[str, Tensor] = {}
         memory: Memory | None = None
         before: Rendered | None = None
         distances = None
-        first = clip.x.shape[1] - self.recipe.frames
-        deep = self.generator.random() < self.recipe.deep
-        for t in range(clip.x.shape[1]):
+        r = self.recipe
+        first = 0 if self.generator.random() < r.fresh else int(self.generator.integers(1, r.burn + 1))
+        deep, steadied = (bool(self.generator.random() < share) for share in (r.deep, r.steadied))
+        count = first + r.frames
+        for t in range(count):
             frame = coded_frame(clip, t)
             if t < first:
                 memory = self._remembered(frame, memory)
                 continue
             rendered = self.model(frame, clip.clock[:, t, 0], memory)
             terms = self._frame_terms(rendered, clip.x[:, t])
-            if before is not None:
-                terms["steady"] = self.recipe.steady * self._unsteadiness(rendered, before, clip, t)
+            if before is not None and steadied:
+                terms["steady"] = r.steady / r.steadied * self._unsteadiness(rendered, before, clip, t)
             for name, value in terms.items():
-                sums[name] = sums.get(name, torch.zeros_like(value)) + value / self.recipe.frames
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value / r.frames
             memory, before = rendered.memory, rendered
-            if deep and t == clip.x.shape[1] - 1:
+            if deep and t == count - 1:
                 terms, distances = self._deep_terms(rendered, clip.x[:, t], phase)
                 sums |= terms
-            if not self.recipe.cascade:
+            if not r.cascade:
                 memory = Memory(memory.features.detach(), [level.detach() for level in memory.levels])
         return Terms(sums, distances)
 

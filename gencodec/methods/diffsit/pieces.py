@@ -17,15 +17,15 @@ from torch import Tensor
 
 from gencodec.codec import VideoInfo
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
-from gencodec.entropy.motion import LIMIT, MotionCoder
+from gencodec.entropy.motion import MotionCoder
 from gencodec.methods.diffsit.stem import (
     Field,
     Group,
     backbone_quality,
     groups_of,
     moved,
+    mv_field,
     mv_frames,
-    mv_motion,
     steps_expected,
     thrift_of,
     unit_of,
@@ -81,7 +81,7 @@ class StemCoder:
 
     def encode(self, frames: Sequence[Tensor], state: StemState | None, quality: int) -> tuple[bytes, Piece]:
         """The payload of a piece of frames, uint8 (3,H,W); `state` None at the start of a GOP."""
-        encoder, own, unit = SymbolEncoder(), backbone_quality(quality), unit_of(quality)
+        encoder, own = SymbolEncoder(), backbone_quality(quality)
 
         def put_frame(number: int, before: LoopState | None) -> Coded:
             if before is None:
@@ -92,8 +92,7 @@ class StemCoder:
             number: int, backbone: Tensor, expected: np.ndarray | None
         ) -> tuple[np.ndarray, list[np.ndarray]]:
             x = pad_to_multiple(frames[number].to(backbone.device)[None].float() / 255, STRIDE)
-            motion = mv_motion(x, backbone, quality)[0].to(torch.int32).cpu().numpy()
-            field = np.clip(motion // unit, -LIMIT, LIMIT)
+            field = mv_field(x, backbone, quality, self.motion, expected)
             return field, self.motion.encode(encoder, field, expected)
 
         piece = self._walk(len(frames), state, quality, put_frame, put_motion)

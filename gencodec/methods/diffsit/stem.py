@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gencodec.entropy.motion import LIMIT
-from gencodec.methods.s2vc.merging import merged
+from gencodec.entropy.motion import LIMIT, MotionCoder
+from gencodec.methods.s2vc.merging import Pair, cheaper, merged
 from gencodec.methods.s2vc.model import LOW, STEPS_PER_PIXEL, motion_unit
 from gencodec.nn.motion import block_motion, compensate
 from gencodec.nn.quality import log_spaced
@@ -66,16 +66,20 @@ def thrift_of(quality: int) -> float:
 
 
 @torch.no_grad()
-def mv_motion(x: Tensor, backbone: Tensor, quality: int) -> Tensor:
-    """What the encoder finds for an MV frame x (1,3,H,W): integers (1,2,H/16,W/16) in half pixels.
+def mv_field(
+    x: Tensor, backbone: Tensor, quality: int, coder: MotionCoder, expected: np.ndarray | None
+) -> np.ndarray:
+    """What the encoder finds for an MV frame x (1,3,H,W) and is worth its bits: int32 (2,h,w), in steps.
 
-    `backbone` (1,3,H,W) is as decoded; pictures in [0,1], sides multiples of 16. Multiples of `unit_of`.
+    `backbone` (1,3,H,W) is as decoded; pictures in [0,1], sides multiples of 16. A step is `unit_of` half
+    pixels. `expected` is what `coder` codes it against.
     """
-    unit = unit_of(quality)
-    steps = STEPS_PER_PIXEL // unit
+    steps = STEPS_PER_PIXEL // unit_of(quality)
     price = log_spaced(torch.tensor([quality], device=x.device), *MV_PRICE)
     flow = block_motion(backbone, x, price, finest=1 / steps)
-    return unit * merged(backbone, x, (steps * flow).round(), price, steps)
+    found = merged(backbone, x, (steps * flow).round(), price, steps).clamp(-LIMIT, LIMIT)
+    field = found[0].to(torch.int32).cpu().numpy()
+    return cheaper(coder, Pair.of(backbone, x, steps), field, expected, float(price))
 
 
 def unit_of(quality: int) -> int:
