@@ -204,7 +204,8 @@ class RenderTask:
         before: Rendered | None = None
         distances = None
         r = self.recipe
-        first = 0 if self.generator.random() < r.fresh else int(self.generator.integers(1, r.burn + 1))
+        is_fresh = r.burn == 0 or self.generator.random() < r.fresh
+        first = 0 if is_fresh else int(self.generator.integers(1, r.burn + 1))
         deep, steadied = (bool(self.generator.random() < share) for share in (r.deep, r.steadied))
         count = first + r.frames
         for t in range(count):
