@@ -51,7 +51,11 @@ def parse(args: list[str]) -> argparse.Namespace:
     add("--costs", type=Path, help="weights file whose tables say what motion costs, as encoders do (record)")
     add("--part", choices=PARTS, default="all", help="one clip in 16 is held-out, the rest training (record)")
     add("--held-out", type=Path, help="records of such: shows what is learned by heart (generator, export)")
-    add("--init", type=Path, help="checkpoint of such a stage to begin from (prior, generator), or a weights file (generator)")
+    add(
+        "--init",
+        type=Path,
+        help="checkpoint of such a stage to begin from (prior, generator), or a weights file",
+    )
     add(
         "--prior",
         type=Path,
