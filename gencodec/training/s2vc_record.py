@@ -82,7 +82,9 @@ def key_of(intra: IntraModel, x: Tensor, quality: int) -> KeyFrame:
 def record_clip(loop: CodingLoop, intra: IntraModel, x: Tensor, quality: int) -> Record:
     """Code a clip x (T,3,H,W) in [0,1], sides multiples of 16."""
     key = key_of(intra, x[:1], quality)
-    pictures, scaled, symbols, motions = [key.picture], [key.scaled], [], []
+    pictures, scaled = [key.picture], [key.scaled]
+    symbols: list[Tensor] = []
+    motions: list[Tensor] = []
     for t in range(1, len(x)):
         level = torch.tensor([level_of(quality, t)], device=x.device)
         inherited = motions[-1].to(x) if motions else None
