@@ -15,10 +15,9 @@ from torch import Tensor
 
 from gencodec.codec import CorruptStream
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
-from gencodec.entropy.motion_order import LEVELS, Places, stages
+from gencodec.entropy.motion_order import LEVELS, LIMIT, Places, expected_at, stages
 from gencodec.entropy.tables import CdfTables, quantise
 
-LIMIT = 255  # of a component, in steps
 SPREADS = np.array([1, 2, 3, 5, 9, 17])  # where a wider table begins
 MISSES = np.array([1, 3])  # of x, for y's table
 PER_LEVEL = (len(SPREADS) + 1) * (1 + len(MISSES) + 1)
@@ -50,15 +49,6 @@ def code_field(
             missed = code(wanted, index)
             known[component][places.rows, places.columns] = expected + missed
     return known
-
-
-def expected_at(known: np.ndarray, places: Places, before: np.ndarray | None) -> np.ndarray:
-    """What `places` are expected to have, (2,n), from what is `known` (2,h,w) of their neighbours."""
-    if places.level == 0:  # none is known there
-        before = np.zeros_like(known) if before is None else before
-        return before[:, places.rows, places.columns]
-    near = np.sort(known[:, places.near_rows, places.near_columns], axis=1)  # (2,4,n)
-    return (near[:, 1] + near[:, 2] + 1) >> 1
 
 
 def index_at(

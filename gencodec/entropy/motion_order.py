@@ -1,4 +1,4 @@
-"""The order in which the vectors of a motion field are coded, from coarse to fine, and who is near whom.
+"""The order in which the vectors of a motion field are coded, from coarse to fine, and what each should be.
 
 every 8th block ─► centres of the squares ─► middles of their sides ─► the same at 4, 2 and 1 blocks
 """
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+LIMIT = 255  # of a component of a vector, in steps
 TOP = 8  # blocks between the vectors that are coded first
 LEVELS = 3  # 4 blocks apart, 2, 1
 DIAGONAL = ((-1, -1), (-1, 1), (1, -1), (1, 1))
@@ -31,6 +32,15 @@ class Places(NamedTuple):
 def stages(height: int, width: int) -> tuple[Places, ...]:
     """The blocks of a field in coding order."""
     return tuple(_stages(height, width))
+
+
+def expected_at(known: np.ndarray, places: Places, before: np.ndarray | None) -> np.ndarray:
+    """What `places` are expected to have, (2,n), from what is `known` (2,h,w) of their neighbours."""
+    if places.level == 0:  # none is known there
+        before = np.zeros_like(known) if before is None else before
+        return before[:, places.rows, places.columns]
+    near = np.sort(known[:, places.near_rows, places.near_columns], axis=1)  # (2,4,n)
+    return (near[:, 1] + near[:, 2] + 1) >> 1
 
 
 def _stages(height: int, width: int) -> Iterator[Places]:

@@ -17,7 +17,6 @@ from typing import TypeVar, cast
 
 import torch
 
-from gencodec.entropy.motion import MotionCoder
 from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.generator import GeneratorConfig
 from gencodec.methods.s2vc.model import CodingLoop
@@ -117,6 +116,8 @@ def _record(options: argparse.Namespace) -> None:
     intra = IntraModel.frozen(load_named(INTRA)[0]).to(options.device)
     loop = CodingLoop().to(options.device)
     if options.costs:
+        from gencodec.entropy.motion import MotionCoder  # needs the entropy coder
+
         loop.motion_coder = MotionCoder.load(load_file(options.costs)[0])
     record(loop, intra, bank, options.out, first=options.first, count=options.count, seed=options.seed)
 

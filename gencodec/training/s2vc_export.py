@@ -16,10 +16,9 @@ from torch import Tensor
 from gencodec.entropy.motion import count_tables
 from gencodec.entropy.tables import CdfTables
 from gencodec.methods.intra.codec import KeyFrameCoder
-from gencodec.methods.s2vc.generator import Generator, GeneratorConfig
+from gencodec.methods.s2vc.generator import PREFIX, Generator, GeneratorConfig
 from gencodec.methods.s2vc.loop import NOT_FLOAT, LoopCoder
 from gencodec.methods.s2vc.model import CodingLoop, motion_unit
-from gencodec.methods.s2vc.rendering import PREFIX
 from gencodec.nn.exact import convert, exact_layers, project
 from gencodec.nn.exact_io import export_exact
 from gencodec.nn.state import export_float

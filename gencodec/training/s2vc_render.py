@@ -22,9 +22,8 @@ from torch import Tensor, nn
 
 from gencodec.methods.intra.cosine import dct_basis, from_blocks
 from gencodec.methods.intra.networks import Config as IntraConfig
-from gencodec.methods.s2vc.generator import Generator, GeneratorConfig, Memory, Rendered
+from gencodec.methods.s2vc.generator import PREFIX, Generator, GeneratorConfig, Memory, Rendered
 from gencodec.methods.s2vc.model import CodedFrame
-from gencodec.methods.s2vc.rendering import PREFIX
 from gencodec.metrics.lpips import Lpips
 from gencodec.nn.motion import compensate
 from gencodec.nn.quality import log_spaced

@@ -29,6 +29,8 @@ from gencodec.methods.s2vc.model import CodedFrame
 from gencodec.methods.s2vc.semantic import SemanticHead, Semantics
 from gencodec.methods.s2vc.unet import UNet
 
+PREFIX = "generator."  # of its tensors in a weights file
+
 
 @dataclass(frozen=True, slots=True)
 class GeneratorConfig:

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gencodec.entropy.motion import MotionCoder, expected_at
-from gencodec.entropy.motion_order import Places, stages
+from gencodec.entropy.motion_order import Places, expected_at, stages
 from gencodec.nn.motion import block_errors
+
+if TYPE_CHECKING:
+    from gencodec.entropy.motion import MotionCoder  # training does without the entropy coder
 
 OTHER = 3.0  # bits of a component that is not as expected ...
 DOUBLING = 1.4  # ... and for each doubling of 1 + distance

@@ -13,20 +13,23 @@ learned is which table a symbol takes, here, and what the picture becomes, in th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gencodec.entropy.model import LatentModel
-from gencodec.entropy.motion import LIMIT, MotionCoder
+from gencodec.entropy.motion_order import LIMIT
 from gencodec.entropy.temporal import TemporalState, moved_along
 from gencodec.methods.intra.cosine import SIZE, dct_basis, from_blocks, log2_weights
 from gencodec.methods.intra.networks import Config as IntraConfig
 from gencodec.methods.s2vc.merging import Pair, cheaper, merged
 from gencodec.nn.motion import BLOCK, block_motion, compensate
 from gencodec.nn.quality import NUM_QUALITIES, log_spaced
+
+if TYPE_CHECKING:
+    from gencodec.entropy.motion import MotionCoder  # training does without the entropy coder
 
 STEPS_PER_PIXEL = 2  # of motion
 WHOLE = 36  # below this quality motion is in whole pixels: nothing is blurred between them

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from gencodec.codec import VideoInfo
-from gencodec.methods.s2vc.generator import Generator, GeneratorConfig, Memory
+from gencodec.methods.s2vc.generator import PREFIX, Generator, GeneratorConfig, Memory
 from gencodec.methods.s2vc.loop import Coded
 from gencodec.nn.state import config_from, load_float
-
-PREFIX = "generator."
 
 
 class Renderer:
