@@ -174,8 +174,10 @@ def test_frame_after_frame_is_as_all_at_once(switches: dict[str, Any]) -> None:
 def test_every_parameter_is_used(switches: dict[str, Any]) -> None:
     model = make(**switches)
     model(clips(2, 9), types(9), torch.tensor([0, 40])).picture.square().mean().backward()
-    silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert silent == []
+    silent = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()}
+    if switches.get("decoder") == "frozen":  # what is added to both decodings alike cancels
+        silent = {n for n in silent if not (n.startswith("head.") and n.endswith(".bias"))}
+    assert silent == set()
 
 
 @torch.no_grad()

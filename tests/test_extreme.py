@@ -662,7 +662,7 @@ def test_a_damaged_group_is_refused_and_the_others_are_not(shipped: Extreme, tmp
 def test_symbols_are_the_same_however_it_is_computed(shipped: Extreme) -> None:
     """Threads, oneDNN, memory layout: symbols equal, pixels next to so."""
     frames = [smooth(80, 64)[:, :48, 2 * t : 2 * t + 64].contiguous() for t in range(8)]
-    packets, _ = coded(shipped, frames, 40)
+    packets, _ = coded(shipped, frames, 20)
     assert any(e.kept > 0 and not e.repeats for e in shipped.events_of(packets[0], INFO))
     predictor = shipped.coder.predictor
     assert isinstance(predictor, FlowPredictor)

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gencodec.codec import InexactDevice, VideoInfo, Weights
+from gencodec.entropy.motion import count_tables
 from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.codec import S2vc
 from gencodec.methods.s2vc.generator import GeneratorConfig, Memory, Rendered
@@ -517,9 +518,12 @@ def test_an_export_may_keep_the_loop_of_a_weights_file(run: Path, tmp_path: Path
 
 
 def test_records_may_know_what_motion_costs(run: Path, tmp_path: Path) -> None:
-    """The option reaches the search: the same clips move otherwise."""
+    """Under tables that have never seen any motion another one is found."""
+    tensors, metadata = load_file(run / "w.safetensors")
+    still = count_tables([[np.zeros((2, 4, 4), np.int32)] * 50]).to_tensors("motion_tables")
+    save_file(tensors | still, tmp_path / "still.safetensors", metadata)
     made = f"--stage record --data {run / 'clips'} --crop 64 --frames 4 --count 3 --device cpu --costs"
-    train_s2vc([*made.split(), str(run / "w.safetensors"), "--out", str(tmp_path / "records")])
+    train_s2vc([*made.split(), str(tmp_path / "still.safetensors"), "--out", str(tmp_path / "records")])
     plain, weighed = (list(RecordBank(f, window=2)) for f in (run / "records", tmp_path / "records"))
     assert all(torch.equal(a.x, b.x) for a, b in zip(plain, weighed, strict=True))
     assert not all(torch.equal(a.motion, b.motion) for a, b in zip(plain, weighed, strict=True))
