@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+INSTRUCTIONS = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch.cpu's; not in every version
+
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether products in bfloat16 are faster than in float32 there.
@@ -13,7 +15,7 @@ def has_bfloat16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return True
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return any(getattr(torch.cpu, name, bool)() for name in INSTRUCTIONS)
 
 
 def half_precision(device: torch.device) -> torch.autocast:

@@ -37,9 +37,9 @@ def export(
 ) -> None:
     """Write the averaged weights of a prior and of a generator run; tables are counted on the records.
 
-    Where `prior_path` is a weights file, its coding loop stays as it is: symbols do not change with what
-    renders them. How much of the repair is shown is chosen on `held_out` records; without them on the
-    others, where a generator that knows them by heart shows too much.
+    Where `prior_path` is a weights file, its entropy networks and their tables stay, whatever renders. How
+    much of the repair is shown is chosen on `held_out` records; without them on the others, where a
+    generator that knows them by heart shows too much.
     """
     generator, bank = load_generator(generator_path), RecordBank(records, window=2)
     tensors, fingerprint, learned = loop_of(prior_path, bank)
