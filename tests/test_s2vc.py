@@ -38,7 +38,7 @@ from gencodec.entropy.latents import z_table_index
 from gencodec.entropy.motion import LIMIT, code_field
 from gencodec.entropy.prior import pass_masks, round_index
 from gencodec.methods.s2vc.codec import MAX_PERIOD, S2vc
-from gencodec.methods.s2vc.cuts import is_cut
+from gencodec.methods.s2vc.cuts import is_cut, windows_of
 from gencodec.methods.s2vc.loop import Coded, LoopCoder, LoopState
 from gencodec.methods.s2vc.model import CYCLE, WHOLE, CodingLoop, key_quality, level_of, motion_unit
 from gencodec.methods.s2vc.rendering import Renderer
@@ -207,9 +207,9 @@ def test_a_cut_begins_a_gop_and_its_count(codec: S2vc) -> None:
     frames = torch.cat([scene(0, 2, low=5, high=80), scene(1, 5, low=160, high=250)])
     short = variant(codec, gop_length=4)
     assert starts(closes(short, frames).packets) == [0, 2, 6]
-    windows = [(w.first_frame, len(w.frames), w.is_key) for w in short._windows(frames, 32)]
+    windows = [(w.first_frame, len(w.frames), w.is_key) for w in windows_of(frames, short.gop_length, 32)]
     assert windows == [(0, 2, True), (2, 4, True), (6, 1, True)]
-    windows = [(w.first_frame, len(w.frames), w.is_key) for w in short._windows(frames, 3)]
+    windows = [(w.first_frame, len(w.frames), w.is_key) for w in windows_of(frames, short.gop_length, 3)]
     assert windows == [(0, 2, True), (2, 3, True), (5, 1, False), (6, 1, True)]
 
 

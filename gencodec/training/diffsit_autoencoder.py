@@ -57,7 +57,7 @@ class AutoencoderTask(Stage):
             latents = self.model.encoded(clips)
             shown = self.model.decoded(latents + r.noise * torch.randn_like(latents))
             judged = window(
-                some_frames([shown, clips], r.judged, self.random), self._side(clips), self.random
+                some_frames([shown, clips], r.judged, self.random), clips.shape[-1] - SHIFTS, self.random
             )
             alex = self.lpips.distance(*judged).mean()
         change = shown.diff(dim=1) - clips.diff(dim=1)
@@ -69,7 +69,3 @@ class AutoencoderTask(Stage):
         log = self.descend(terms)
         self.model.encoder.measure(latents, max(r.measured, 1 / self.steps))
         return log
-
-    @staticmethod
-    def _side(clips: Tensor) -> int:
-        return clips.shape[-1] - SHIFTS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from gencodec.methods.diffsit.generator import ClipGenerator, GeneratorConfig
 
 
-class Stage:
+class Stage(ABC):
     """State and the optimizer's part of a step; see `trainer.Task`. `parts` are the modules that learn."""
 
     def __init__(self, config: GeneratorConfig, rate: float, device: torch.device, seed: int) -> None:
@@ -39,9 +40,9 @@ class Stage:
         """A cosine from the peak to 2 %."""
         return self.rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
 
+    @abstractmethod
     def step(self, x: Tensor, progress: float) -> dict[str, float]:
         """One optimizer step; each stage has its own."""
-        raise NotImplementedError
 
     def descend(self, terms: Mapping[str, Tensor]) -> dict[str, float]:
         """One step down the sum of `terms`; gives them for the log."""

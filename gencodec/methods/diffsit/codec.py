@@ -37,7 +37,7 @@ from gencodec.methods.diffsit.pieces import ALL_ANCHORS, Piece, StemCoder, StemS
 from gencodec.methods.diffsit.rendering import Renderer, Rendition, load_generator
 from gencodec.methods.diffsit.settings import Options
 from gencodec.methods.intra.codec import KeyFrameCoder
-from gencodec.methods.s2vc.cuts import is_cut
+from gencodec.methods.s2vc.cuts import Window, windows_of
 from gencodec.methods.s2vc.loop import LoopCoder
 from gencodec.nn.quality import NUM_QUALITIES
 
@@ -45,15 +45,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 MV_TABLES = "mv"  # of the motion of MV frames, in the weights file
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Consecutive source frames of one GOP, in whole pieces but at its end; `is_key` if they begin it."""
-
-    first_frame: int
-    frames: list[Tensor]
-    is_key: bool
 
 
 @dataclass(frozen=True)
@@ -121,7 +112,8 @@ class DiffSit(Codec):
     ) -> Iterator[Packet]:
         """See `Codec.encode`."""
         state, carry = None, None
-        for window in self._windows(frames, rate.window):
+        size = self.options.clip_length * max(rate.window // self.options.clip_length, 1)  # whole pieces
+        for window in windows_of(frames, self.options.gop_length, size):
             if window.is_key:
                 state, carry = None, None
             chosen = rate.select(partial(self._encode_window, window, state, carry, video))
@@ -180,20 +172,3 @@ class DiffSit(Codec):
         rendition = Rendition(self.renderer, pieces, quality, carry, video)
         symbols = [array for piece in pieces for array in piece.symbols]
         return EncodedWindow(packets, symbols, window.frames, rendition, state, rendition)
-
-    def _windows(self, frames: Iterable[Tensor], most: int) -> Iterator[Window]:
-        """Runs of pieces of the same GOP, of at most `most` frames or one piece."""
-        size = self.options.clip_length * max(most // self.options.clip_length, 1)
-        taken: list[Tensor] = []
-        first, start, age, before = 0, True, 0, None
-        for frame in frames:
-            cut = before is not None and (age == self.options.gop_length or is_cut(before, frame))
-            if taken and (cut or len(taken) == size):
-                yield Window(first, taken, start)
-                first, taken, start = first + len(taken), [], False
-            if cut:
-                start, age = True, 0
-            taken.append(frame)
-            before, age = frame, age + 1
-        if taken:
-            yield Window(first, taken, start)

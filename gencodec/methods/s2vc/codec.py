@@ -34,7 +34,7 @@ from gencodec.codec import (
     Weights,
 )
 from gencodec.methods.intra.codec import KeyFrameCoder
-from gencodec.methods.s2vc.cuts import is_cut
+from gencodec.methods.s2vc.cuts import Window, windows_of
 from gencodec.methods.s2vc.generator import Memory
 from gencodec.methods.s2vc.loop import Coded, LoopCoder, LoopState
 from gencodec.methods.s2vc.rendering import Renderer, Rendition
@@ -47,15 +47,6 @@ if TYPE_CHECKING:
 GOP_LENGTH, RESET_PERIOD = 96, 32
 MAX_PERIOD = 4096  # frames, of both
 SETTINGS = Struct("<HH")
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Consecutive source frames of one GOP; `is_key` if the first begins it."""
-
-    first_frame: int
-    frames: list[Tensor]
-    is_key: bool
 
 
 @dataclass(frozen=True)
@@ -142,7 +133,7 @@ class S2vc(Codec):
     ) -> Iterator[Packet]:
         """See `Codec.encode`. A GOP ends at its length or at a scene cut; packets hold one frame each."""
         state, rendering = None, None
-        for window in self._windows(frames, rate.window):
+        for window in windows_of(frames, self.gop_length, rate.window):
             chosen = rate.select(partial(self._encode_window, window, state, rendering, video))
             assert isinstance(chosen, EncodedWindow), "a RateControl returns what it was given"
             for symbols in chosen.symbols:
@@ -181,22 +172,6 @@ class S2vc(Codec):
         if state is None:
             raise CorruptStream("a predicted frame comes before any key frame")
         return self.loop.decode(packet.payload, state, packet.quality)
-
-    def _windows(self, frames: Iterable[Tensor], size: int) -> Iterator[Window]:
-        """Runs of at most `size` frames of the same GOP."""
-        taken: list[Tensor] = []
-        first, start, age, before = 0, True, 0, None
-        for frame in frames:
-            cut = before is not None and (age == self.gop_length or is_cut(before, frame))
-            if taken and (cut or len(taken) == size):
-                yield Window(first, taken, start)
-                first, taken, start = first + len(taken), [], False
-            if cut:
-                start, age = True, 0
-            taken.append(frame)
-            before, age = frame, age + 1
-        if taken:
-            yield Window(first, taken, start)
 
     def _encode_window(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -23,16 +24,35 @@ def is_cut(before: Tensor, after: Tensor) -> bool:
     return lost_share(before, after) > LOST
 
 
-def scenes_of(frames: Iterable[Tensor], length: int) -> Iterator[list[Tensor]]:
-    """Runs of at most `length` frames, uint8 (3,H,W), with no cut in them."""
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Consecutive source frames of one GOP; `is_key` if the first begins it."""
+
+    first_frame: int
+    frames: list[Tensor]
+    is_key: bool
+
+
+def windows_of(frames: Iterable[Tensor], gop_length: int, size: int) -> Iterator[Window]:
+    """Runs of at most `size` frames, uint8 (3,H,W), of one GOP, which ends at its length or at a cut."""
     taken: list[Tensor] = []
+    first, start, age, before = 0, True, 0, None
     for frame in frames:
-        if taken and (len(taken) == length or is_cut(taken[-1], frame)):
-            yield taken
-            taken = []
+        ends = before is not None and (age == gop_length or is_cut(before, frame))
+        if taken and (ends or len(taken) == size):
+            yield Window(first, taken, start)
+            first, taken, start = first + len(taken), [], False
+        if ends:
+            start, age = True, 0
         taken.append(frame)
+        before, age = frame, age + 1
     if taken:
-        yield taken
+        yield Window(first, taken, start)
+
+
+def scenes_of(frames: Iterable[Tensor], length: int) -> Iterator[list[Tensor]]:
+    """Whole GOPs: runs of at most `length` frames, uint8 (3,H,W), with no cut in them."""
+    return (window.frames for window in windows_of(frames, length, length))
 
 
 @torch.no_grad()
