@@ -470,8 +470,7 @@ def test_windows_of_records(records: Path) -> None:
 
 
 def test_counted_tables_code_what_they_saw_cheaper(records: Path) -> None:
-    tensors = {f"{MV_TABLES}.{name}": t for name, t in mv_tables(records).items()}
-    own, other = MotionCoder.load(tensors, MV_TABLES), MotionCoder(count_tables([]))
+    own, other = MotionCoder.load(mv_tables(records), MV_TABLES), MotionCoder(count_tables([]))
     motion = next(read_records(records)).motion.int().numpy()
     spent = [sum(c.bits(motion[n + 1], -motion[n - 1]) for n in range(1, 21, 3)) for c in (own, other)]
     assert spent[0] < 0.8 * spent[1]

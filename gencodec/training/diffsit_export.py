@@ -17,8 +17,6 @@ from gencodec.training.export import commit, last_log_line
 from gencodec.training.trainer import load_checkpoint
 from gencodec.weights import save_whole
 
-MV_PREFIX = "mv."
-
 
 def export(checkpoint: Path, records: Path, output: Path, held_out: Path | None = None) -> None:
     """Write the averaged weights of a joint run, in int8; tables of motion are counted on the records.
@@ -28,7 +26,7 @@ def export(checkpoint: Path, records: Path, output: Path, held_out: Path | None 
     """
     generator = load_generator(checkpoint)
     share = choose_strength(generator, diffsit_record.DiffsitBank(held_out or records))
-    tensors = {f"{MV_PREFIX}{name}": t for name, t in diffsit_record.mv_tables(records).items()}
+    tensors = diffsit_record.mv_tables(records)
     tensors |= {f"{PREFIX}{name}": t for name, t in export_float(generator, skip=(), int8=True).items()}
     metadata = {
         "generator": json.dumps(asdict(generator.config)),

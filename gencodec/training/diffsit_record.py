@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gencodec.entropy.motion import MotionCoder, count_pairs
 from gencodec.entropy.tables import CdfTables
+from gencodec.methods.diffsit.codec import MV_TABLES
 from gencodec.methods.diffsit.pieces import ALL_ANCHORS, StemCoder
 from gencodec.methods.diffsit.stem import Field, groups_of, mv_frames, steps_expected, unit_of
 from gencodec.methods.intra.codec import KeyFrameCoder
@@ -111,9 +112,8 @@ def count_tables(records: Iterable[Record]) -> CdfTables:
 
 
 def mv_tables(folder: Path) -> dict[str, Tensor]:
-    """The same of a folder's records: what a weights file has under "mv.", without that in the names."""
-    tensors = count_tables(read_records(folder)).to_tensors("mv")
-    return {name.removeprefix("mv."): tensor for name, tensor in tensors.items()}
+    """The same of a folder's records, as tensors of a weights file."""
+    return count_tables(read_records(folder)).to_tensors(MV_TABLES)
 
 
 def _pairs(one: Record) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
