@@ -12,12 +12,20 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial as bound
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
 
 from gencodec import registry, wire
 from gencodec import weights as weights_table
 from gencodec.atomic import replacing
-from gencodec.codec import Codec, CorruptStream, UnreadableInput, UnsupportedStream, VideoInfo, WeightsMissing
+from gencodec.codec import (
+    Codec,
+    CorruptStream,
+    Tune,
+    UnreadableInput,
+    UnsupportedStream,
+    VideoInfo,
+    WeightsMissing,
+)
 from gencodec.container import Reader, Writer
 from gencodec.rate import from_arguments
 from gencodec.results import CodingResult, Tally
@@ -40,23 +48,29 @@ def create(
     preset: Preset = "tiny",
     device: str = "auto",
     weights: str | Path | None = None,
+    tune: Tune = "lpips",
     **options: object,
 ) -> Codec:
     """Return the codec of a method, ready to encode.
 
-    `device` is auto, cpu or cuda; `weights` a file or folder to use in place of the shipped ones; `options`
-    are the method's own. Raises ValueError for a wrong argument, WeightsMissing where weights are absent or
+    `device` is auto, cpu or cuda; `weights` a file or folder to use in place of the shipped ones; `tune` what
+    the encoder chooses symbols for, "lpips", or "psnr", which is several times as fast; `options` are the
+    method's own. Raises ValueError for a wrong argument, WeightsMissing where weights are absent or
     do not fit.
     """
     cls = registry.codec_class(method)
     if preset not in cls.weight_sets:
         raise ValueError(f"method {method!r} has no preset {preset!r}; it has {', '.join(cls.weight_sets)}")
+    if tune not in (tunes := get_args(Tune)):
+        raise ValueError(f"tune is {' or '.join(tunes)}, got {tune!r}")
     target = check_device(device)
     settings = cls.pack_settings(**options)
     loaded = cls.weights_from(preset, weights)
     if loaded is None:
         loaded = weights_table.load_set(cls.weight_sets[preset][0], preset, path=weights)
-    return load(cls, loaded, settings, target)
+    codec = load(cls, loaded, settings, target)
+    codec.set_tune(tune)
+    return codec
 
 
 def load(cls: type[Codec], weights: Weights, settings: bytes, device: str) -> Codec:

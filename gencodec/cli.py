@@ -25,6 +25,7 @@ from gencodec.cli_arguments import (
     Options,
     Preset,
     Text,
+    Tune,
     WeightsPath,
     parse_fps,
     parse_frames,
@@ -92,6 +93,7 @@ def encode(  # noqa: PLR0913 - the options are the contract
     bitrate: Annotated[Number, typer.Option(metavar="BPS", help="Bits a second of the file.")] = None,
     lpips: Annotated[Number, typer.Option(help="Mean LPIPS-Alex of each group of pictures.")] = None,
     preset: Annotated[Preset, typer.Option()] = Preset.tiny,
+    tune: Annotated[Tune, typer.Option(help="psnr is several times as fast.")] = Tune.lpips,
     options: Options = None,
     weights: WeightsPath = None,
     device: Device = "auto",
@@ -111,7 +113,7 @@ def encode(  # noqa: PLR0913 - the options are the contract
     selection, scaled, rate = parse_frames(frames), parse_size(size), parse_fps(fps)
     from_arguments(quality=quality, bpp=bpp, bitrate=bitrate, lpips=lpips)  # before anything is loaded
     own = parse_options(options)
-    codec = api.create(method, preset=preset.value, device=device, weights=weights, **own)
+    codec = api.create(method, preset=preset.value, device=device, weights=weights, tune=tune.value, **own)
     with output.progress("encoding") as on_progress:
         result = api.encode(
             source,

@@ -17,6 +17,13 @@ class Preset(str, Enum):
     paper = "paper"
 
 
+class Tune(str, Enum):
+    """What an encoder chooses symbols for."""
+
+    lpips = "lpips"
+    psnr = "psnr"
+
+
 Text = str | None
 Number = float | None
 File = Path | None

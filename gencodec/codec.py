@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from fractions import Fraction
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,6 +104,9 @@ class EncodedGop:
     recon: Callable[[], Iterator[Tensor]]
 
 
+Tune = Literal["lpips", "psnr"]  # what encoders choose symbols for
+
+
 class RateControl(ABC):
     """Decides at which quality each GOP is coded, or each window of a long one. One object serves one call of
     `encode`. `window` is how many frames at most it wants to weigh at once.
@@ -150,6 +153,13 @@ class Codec(ABC):
         None, the default, for presets of the table of weights. Raises WeightsMissing.
         """
         return None
+
+    def set_tune(self, tune: Tune) -> None:  # noqa: B027 - most need not do anything
+        """Say what symbols are chosen for at equal rate: "lpips", with which codecs begin, or "psnr".
+
+        The first takes an encoder several times as long; streams are of one form. Methods without a choice
+        take either and do the same.
+        """
 
     @classmethod
     @abstractmethod

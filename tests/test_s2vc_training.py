@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,8 +44,9 @@ from gencodec.training.s2vc_record import (
     stacked,
 )
 from gencodec.training.s2vc_render import RenderRecipe, RenderTask
+from gencodec.training.s2vc_sent import encoder_of, record_sent
 from gencodec.video import write_video
-from gencodec.weights import load_file, load_named
+from gencodec.weights import ZOO, load_file, load_named
 
 CPU = torch.device("cpu")
 FRAMES = 6
@@ -72,7 +74,7 @@ class Clips:
 
 def write_records(intra: IntraModel, folder: Path, **arguments: int) -> None:
     bank: Any = Clips()
-    record(CodingLoop(), intra, bank, folder, **arguments)
+    record(partial(record_clip, CodingLoop(), intra), bank, folder, "cpu", **arguments)
 
 
 @pytest.fixture(scope="module")
@@ -522,11 +524,27 @@ def test_records_may_know_what_motion_costs(run: Path, tmp_path: Path) -> None:
     tensors, metadata = load_file(run / "w.safetensors")
     still = count_tables([[np.zeros((2, 4, 4), np.int32)] * 50]).to_tensors("motion_tables")
     save_file(tensors | still, tmp_path / "still.safetensors", metadata)
-    made = f"--stage record --data {run / 'clips'} --crop 64 --frames 4 --count 3 --device cpu --costs"
+    made = f"--stage record --data {run / 'clips'} --crop 64 --frames 4 --count 3 --device cpu --encoder"
     train_s2vc([*made.split(), str(tmp_path / "still.safetensors"), "--out", str(tmp_path / "records")])
     plain, weighed = (list(RecordBank(f, window=2)) for f in (run / "records", tmp_path / "records"))
     assert all(torch.equal(a.x, b.x) for a, b in zip(plain, weighed, strict=True))
     assert not all(torch.equal(a.motion, b.motion) for a, b in zip(plain, weighed, strict=True))
+
+
+def test_records_of_an_encoder_hold_what_it_sends() -> None:
+    """Symbols, pictures and motion of a record are those of the packets, whatever they were chosen for."""
+    coder = encoder_of(ZOO / "s2vc-tiny-2.safetensors", INTRA, "cpu")
+    x = make_clip(6, 64, 64).float() / 255
+    one, now = record_sent(coder, x, 40), None
+    for t, frame in enumerate((255 * x).round().to(torch.uint8)):
+        now = coder.encode_key(frame, 40)[1] if now is None else coder.encode(frame, now.state, 40)[1]
+        assert torch.equal(one.picture[t], (255 * now.frame.picture[0]).round().to(torch.uint8))
+        assert torch.equal(one.scaled[t], now.frame.scaled[0].half())
+        assert int(one.clock[t]) == now.clock
+    begun = coder.loop.temporal.begin(one.key_y_hat)
+    assert torch.equal(begun, coder.encode_key((255 * x[0]).round().to(torch.uint8), 40)[1].state.memory)
+    again = record_sent(coder, x, 40)
+    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True)), "nothing is left to chance"
 
 
 @pytest.mark.parametrize("name", ["temporal.from_key.bias", "latents.prior.first_out.bias"])

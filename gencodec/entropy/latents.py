@@ -109,6 +109,22 @@ class LatentCoder:
         z = torch.from_numpy(z_symbols).to(device).float()[None]
         return CodedLatents(self._passes(z, q, size, extra, get_y), symbols)
 
+    @torch.inference_mode()
+    def expected(self, y: Tensor, quality: int, extra: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What the prior says of y (1,C,H,W) coded as it is: means and table indices (int64), like y."""
+        q = torch.tensor([quality], device=y.device)
+        means, indices = torch.zeros_like(y), torch.zeros_like(y, dtype=torch.int64)
+
+        def keep(mean: Tensor, index: Tensor, mask: np.ndarray) -> Tensor:
+            here, index = torch.from_numpy(mask).to(y.device), round_index(index)
+            means.copy_(torch.where(here, mean, means))
+            indices.copy_(torch.where(here, index, indices))
+            return torch.where(index < self.y_tables.skip, 0, torch.round(y - mean))
+
+        z = self.model.hyper_symbols(y.float(), q)
+        self._passes(z, q, (y.shape[-2], y.shape[-1]), extra, keep)
+        return means, indices
+
     def _passes(
         self, z: Tensor, quality: Tensor, size: tuple[int, int], extra: Tensor | None, code: Stage
     ) -> Tensor:

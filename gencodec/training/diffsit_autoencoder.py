@@ -14,9 +14,9 @@ from torch import Tensor
 
 from gencodec.methods.diffsit.generator import GeneratorConfig
 from gencodec.metrics.lpips import Lpips
+from gencodec.nn.precision import half_precision
 from gencodec.training.diffsit_stage import Stage, some_frames, window
 from gencodec.training.patches import SHIFTS
-from gencodec.training.precision import half_precision
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from gencodec.methods.diffsit.generator import GeneratorConfig
+from gencodec.nn.precision import half_precision
 from gencodec.training.diffsit_stage import Stage
-from gencodec.training.precision import half_precision
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from gencodec.methods.diffsit.generator import Carry, ClipGenerator, GeneratorConfig
 from gencodec.metrics.lpips import Lpips
+from gencodec.nn.precision import half_precision, has_bfloat16
 from gencodec.training.diffsit_stage import Stage, some_frames, window
 from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
 from gencodec.training.patches import SHIFTS
 from gencodec.training.perceptual import Distances, PerceptualLoss
-from gencodec.training.precision import half_precision, has_bfloat16
 
 CHECK_EVERY = 200  # steps
 CHECKED = 16  # windows of held-out records

@@ -20,9 +20,9 @@ from torch import Tensor
 from gencodec.methods.extreme.network import RESIDUAL, PredictorConfig, PredictorNet, Seen
 from gencodec.methods.extreme.predictor import denoiser, signed_pictures
 from gencodec.metrics.lpips import Lpips
+from gencodec.nn.precision import half_precision
 from gencodec.sampler.samplers import sample_euler
 from gencodec.sampler.schedule import flow_shifted
-from gencodec.training.precision import half_precision
 
 EARLIEST = 0.05  # of the velocity's loss: times below weigh as this one
 JUDGED = 2  # frames of each clip that LPIPS sees, which takes longer than the network

@@ -26,12 +26,12 @@ from gencodec.methods.intra.model import NOT_FLOAT, IntraModel
 from gencodec.metrics.lpips import Lpips
 from gencodec.nn.exact import convert, equalise, exact_layers, project
 from gencodec.nn.exact_io import load_exact
+from gencodec.nn.precision import half_precision
 from gencodec.nn.quality import NUM_QUALITIES, log_spaced
 from gencodec.nn.state import load_float, thaw_tables
 from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
 from gencodec.training.patches import SHIFTS, Patches, cut_patches, cut_window
 from gencodec.training.perceptual import Distances, PerceptualLoss
-from gencodec.training.precision import half_precision
 from gencodec.training.qualities import draw_quality
 from gencodec.training.recipe import PRIOR, Recipe
 

@@ -12,10 +12,12 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
+from torch import Tensor
 
 from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.generator import GeneratorConfig
@@ -25,7 +27,7 @@ from gencodec.training.clips import ClipBank
 from gencodec.training.data import Bank, BatchSource
 from gencodec.training.moving_photos import MovingPhotos
 from gencodec.training.s2vc_prior import PriorRecipe, PriorTask
-from gencodec.training.s2vc_record import RecordBank, record
+from gencodec.training.s2vc_record import Record, RecordBank, record, record_clip
 from gencodec.training.s2vc_render import RenderRecipe, RenderTask
 from gencodec.training.trainer import Task, Trainer, load_checkpoint
 from gencodec.weights import load_file, load_named
@@ -47,7 +49,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     add("--data", type=Path, nargs="+", help="folders of clips (record)")
     add("--photos", type=Path, nargs="+", help="folders of photographs that move, instead of --data (record)")
     add("--records", type=Path, help="folder of a record stage (prior, generator)")
-    add("--costs", type=Path, help="weights file whose tables say what motion costs, as encoders do (record)")
+    add("--encoder", type=Path, help="weights file whose encoder chooses motion and symbols (record)")
     add("--part", choices=PARTS, default="all", help="one clip in 16 is held-out, the rest training (record)")
     add("--held-out", type=Path, help="records of such: shows what is learned by heart (generator, export)")
     add(
@@ -113,13 +115,18 @@ def _record(options: argparse.Namespace) -> None:
         bank = ClipBank(
             options.data, crop=crop, frames=frames, most=96, limit=options.limit, part=options.part
         )
-    intra = IntraModel.frozen(load_named(INTRA)[0]).to(options.device)
-    loop = CodingLoop().to(options.device)
-    if options.costs:
-        from gencodec.entropy.motion import MotionCoder  # needs the entropy coder
+    code = _coder(options.encoder, options.device)
+    first, count = options.first, options.count
+    record(code, bank, options.out, options.device, first=first, count=count, seed=options.seed)
 
-        loop.motion_coder = MotionCoder.load(load_file(options.costs)[0])
-    record(loop, intra, bank, options.out, first=options.first, count=options.count, seed=options.seed)
+
+def _coder(encoder: Path | None, device: str) -> Callable[[Tensor, int], Record]:
+    if encoder:
+        from gencodec.training.s2vc_sent import encoder_of, record_sent  # needs the entropy coder
+
+        return partial(record_sent, encoder_of(encoder, INTRA, device))
+    intra = IntraModel.frozen(load_named(INTRA)[0]).to(device)
+    return partial(record_clip, CodingLoop().to(device).eval(), intra)
 
 
 def _train_prior(options: argparse.Namespace) -> None:

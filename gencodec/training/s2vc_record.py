@@ -107,25 +107,27 @@ def record_clip(loop: CodingLoop, intra: IntraModel, x: Tensor, quality: int) ->
 
 
 def record(
-    loop: CodingLoop,
-    intra: IntraModel,
+    code: Callable[[Tensor, int], Record],
     bank: Bank,
     folder: Path,
+    device: torch.device | str,
     *,
     first: int,
     count: int,
     seed: int = 0,
 ) -> None:
-    """Write records number `first` to `first + count - 1` into `folder`; what is there already is left."""
+    """Write records number `first` to `first + count - 1` into `folder`; what is there already is left.
+
+    `code` makes one of a clip (T,3,H,W) on `device` and a quality: `record_clip`, `s2vc_sent.record_sent`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    device = next(loop.parameters()).device
     for number in range(first, first + count):
         path = folder / f"{number:05d}.safetensors"
         if path.exists():
             continue
         generator = np.random.default_rng([seed, number])
         x, quality = bank.batch(1, generator)[0].to(device), int(draw_quality(1, generator))
-        one = record_clip(loop.eval(), intra, x, quality)
+        one = code(x, quality)
         part = path.with_suffix(".part")
         save_file({k: v.cpu().contiguous() for k, v in one._asdict().items()}, part)
         part.replace(path)

@@ -26,12 +26,12 @@ from gencodec.methods.s2vc.generator import PREFIX, Generator, GeneratorConfig, 
 from gencodec.methods.s2vc.model import CodedFrame
 from gencodec.metrics.lpips import Lpips
 from gencodec.nn.motion import compensate
+from gencodec.nn.precision import half_precision, has_bfloat16
 from gencodec.nn.quality import log_spaced
 from gencodec.nn.state import load_float, thaw_tables
 from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
 from gencodec.training.patches import SHIFTS
 from gencodec.training.perceptual import Distances, PerceptualLoss
-from gencodec.training.precision import half_precision, has_bfloat16
 from gencodec.training.s2vc_held_out import distance_left
 from gencodec.training.s2vc_record import Record, RecordBank, coded_frame, stacked
 

@@ -12,7 +12,7 @@ steps the last frame is repeated.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 from gencodec.codec import CorruptStream, UnsupportedStream
 from gencodec.methods.extreme.distances import Metric
@@ -37,7 +37,7 @@ WHOLE = (
 )
 
 
-REFERENCE: dict[str, object] = {
+REFERENCE: dict[str, Any] = {
     "steps": 100,
     "sampler": "ddpm",
     "quirks": 1,

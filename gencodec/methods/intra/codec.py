@@ -11,7 +11,7 @@ please the eye at low rates, Mentzer et al. 2020 (HiFiC, 2006.09965). Written fr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -25,6 +25,7 @@ from gencodec.codec import (
     FrameType,
     Packet,
     RateControl,
+    Tune,
     VideoInfo,
     Weights,
 )
@@ -32,11 +33,18 @@ from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.latents import CodedLatents, LatentCoder
 from gencodec.methods.intra.model import NOT_FLOAT, IntraModel
 from gencodec.methods.intra.networks import STRIDE
+from gencodec.methods.intra.perceptual import PerceptualQuantiser, Wish
 from gencodec.nn.layers import pad_to_multiple
+from gencodec.nn.quality import log_spaced
 from gencodec.nn.state import load_float
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+KEY_PRICE = (8.0, 0.16)  # LPIPS that a bit a pixel is worth, at quality 0 and 63
+
+QualityPicture = Callable[[Tensor, Tensor], Tensor]  # y_hat (1,C,h,w), quality (1,) -> (1,3,H,W)
 
 
 class KeyFrameCoder:
@@ -50,14 +58,31 @@ class KeyFrameCoder:
         self.latents = LatentCoder.load(model.latents, tensors)
         load_float(model, tensors, skip=NOT_FLOAT)
         self.model = model.eval().requires_grad_(False).to(self.device)
+        self.tune: Tune = "lpips"
         self.latents.self_test(self.device, metadata.get("fingerprint", ""))
 
-    @torch.inference_mode()
-    def encode(self, encoder: SymbolEncoder, frame: Tensor, quality: int) -> CodedLatents:
-        """Put one frame, uint8 (3,H,W), into `encoder`."""
+    @torch.inference_mode(mode=False)  # symbols may be chosen by gradient
+    @torch.no_grad()
+    def encode(
+        self, encoder: SymbolEncoder, frame: Tensor, quality: int, picture_of: QualityPicture | None = None
+    ) -> CodedLatents:
+        """Put one frame, uint8 (3,H,W), into `encoder`.
+
+        With `picture_of`, the picture that coding loops make of y_hat at a quality, symbols are chosen by
+        `tune`; without, as `intra` itself has it, they are rounded.
+        """
         x = pad_to_multiple(frame.to(self.device)[None].float() / 255, STRIDE)
-        y = self.model.transforms.to_latents(x, torch.tensor([quality], device=self.device))
+        q = torch.tensor([quality], device=self.device)
+        y = self.model.transforms.to_latents(x, q)
+        if picture_of is not None and self.tune == "lpips":
+            price = float(log_spaced(q, *KEY_PRICE))
+            y = self.quantiser(Wish(y, x, lambda y_hat: picture_of(y_hat, q), price), quality)
         return self.latents.encode(encoder, y, quality)
+
+    @cached_property
+    def quantiser(self) -> PerceptualQuantiser:
+        """For encoders that are tuned for LPIPS."""
+        return PerceptualQuantiser(self.latents, self.device)
 
     def decode(self, decoder: SymbolDecoder, video: VideoInfo, quality: int) -> CodedLatents:
         """Read the latents of one frame of `video`'s size. Raises CorruptStream."""

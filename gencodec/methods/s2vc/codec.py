@@ -29,6 +29,7 @@ from gencodec.codec import (
     FrameType,
     Packet,
     RateControl,
+    Tune,
     UnsupportedStream,
     VideoInfo,
     Weights,
@@ -76,6 +77,10 @@ class S2vc(Codec):
         self.loop, self.renderer, self.gop_length = loop, renderer, gop_length
         self.preset, self.weights_id = preset, weights_id
         self.settings = self.pack_settings(gop_length=gop_length, reset_period=renderer.reset_period)
+
+    def set_tune(self, tune: Tune) -> None:
+        """See `Codec.set_tune`."""
+        self.loop.key.tune = tune
 
     @classmethod
     def pack_settings(cls, **options: object) -> bytes:

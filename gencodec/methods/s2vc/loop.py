@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -23,8 +24,11 @@ from gencodec.entropy.latents import CodedLatents, LatentCoder, check_fingerprin
 from gencodec.entropy.motion import MotionCoder
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.intra.networks import STRIDE
+from gencodec.methods.intra.perceptual import PerceptualQuantiser, Wish
 from gencodec.methods.s2vc.model import (
+    BETWEEN,
     CYCLE,
+    DEAD_ZONE,
     STEPS_PER_PIXEL,
     CodedFrame,
     CodingLoop,
@@ -35,8 +39,10 @@ from gencodec.methods.s2vc.model import (
 )
 from gencodec.nn.exact_io import load_exact
 from gencodec.nn.layers import pad_to_multiple
+from gencodec.nn.quality import log_spaced
 from gencodec.nn.state import load_float
 
+ANCHOR_PRICE = (4.5, 0.27)  # LPIPS that a bit a pixel of an anchor is worth, at quality 0 and 63
 NOT_FLOAT = ("latents.prior.", "latents.z_index.", "temporal.")  # integers, or of use in training only
 
 
@@ -116,11 +122,12 @@ class LoopCoder:
         decoder.finish()
         return coded
 
-    @torch.inference_mode()
+    @torch.inference_mode(mode=False)  # symbols may be chosen by gradient
+    @torch.no_grad()
     def put_key(self, encoder: SymbolEncoder, frame: Tensor, quality: int) -> Coded:
         """Put a key frame, uint8 (3,H,W), into `encoder`."""
-        own = key_quality(quality)
-        return self._after_key(self.key.encode(encoder, frame, own), own)
+        own, to_linear_picture = key_quality(quality), self.key.model.transforms.to_linear_picture
+        return self._after_key(self.key.encode(encoder, frame, own, lambda *y: to_linear_picture(*y)[0]), own)
 
     @torch.inference_mode()
     def get_key(self, decoder: SymbolDecoder, video: VideoInfo, quality: int) -> Coded:
@@ -128,7 +135,8 @@ class LoopCoder:
         own = key_quality(quality)
         return self._after_key(self.key.decode(decoder, video, own), own)
 
-    @torch.inference_mode()
+    @torch.inference_mode(mode=False)  # symbols may be chosen by gradient
+    @torch.no_grad()
     def put(
         self, encoder: SymbolEncoder, frame: Tensor, state: LoopState, quality: int, thrift: float = 1.0
     ) -> Coded:
@@ -142,9 +150,9 @@ class LoopCoder:
         symbols = self.motion.encode(encoder, field, _in_units(state.motion, unit))
         prediction = self.loop.predict(state.picture, motion)
         moved = self.loop.moved(state.memory, motion)
-        y = self.loop.to_latents(x, prediction, self._scalar(level))
         # rounded first: hyper-latents say what symbols are like, and were trained on nothing finer
-        coded = self.latents.encode(encoder, quantised(y), level, moved)
+        y_hat = self._chosen(x, prediction, quality, level, moved)
+        coded = self.latents.encode(encoder, y_hat, level, moved)
         return self._after(state, quality, motion, prediction, moved, coded, symbols)
 
     @torch.inference_mode()
@@ -165,6 +173,21 @@ class LoopCoder:
         """SHA-256 of the exact networks' integer outputs on a fixed input."""
         parts = self.latents.fingerprint(self.device) + self.loop.temporal.fingerprint(self.device)
         return hashlib.sha256(parts.encode()).hexdigest()
+
+    def _chosen(self, x: Tensor, prediction: Tensor, quality: int, level: int, moved: Tensor) -> Tensor:
+        """The residual's symbols; those of anchors are chosen as `tune` says."""
+        own = self._scalar(level)
+        y = self.loop.to_latents(x, prediction, own)
+        if level < BETWEEN or self.key.tune != "lpips":
+            return quantised(y)
+        price = float(log_spaced(self._scalar(quality), *ANCHOR_PRICE))
+        wish = Wish(y, x, lambda y_hat: self.loop.to_picture(y_hat, prediction, own)[0], price, DEAD_ZONE)
+        return self.quantiser(wish, level, moved)
+
+    @cached_property
+    def quantiser(self) -> PerceptualQuantiser:
+        """For encoders that are tuned for LPIPS."""
+        return PerceptualQuantiser(self.latents, self.device)
 
     def _motion(self, field: np.ndarray, unit: int) -> Tensor:
         """A field in steps of `unit` as half pixels, (1,2,h,w)."""

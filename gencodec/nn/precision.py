@@ -1,4 +1,4 @@
-"""In which precision networks are trained: bfloat16 products where the processor has them."""
+"""In which precision gradients are computed: products in bfloat16 where the processor has them."""
 
 from __future__ import annotations
 
