@@ -157,8 +157,8 @@ class Codec(ABC):
     def set_tune(self, tune: Tune) -> None:  # noqa: B027 - most need not do anything
         """Say what symbols are chosen for at equal rate: "lpips", with which codecs begin, or "psnr".
 
-        The first takes an encoder nearly three times as long; streams are of one form. Methods without a choice
-        take either and do the same.
+        The first takes an encoder nearly three times as long; streams are of one form. Methods without a
+        choice take either and do the same.
         """
 
     @classmethod

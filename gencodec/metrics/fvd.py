@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gencodec.metrics.fid import fid
 
-MIN_CLIPS = 64  # windows of clips on each side; a covariance of 400 features needs nearly three times as many
+MIN_CLIPS = 64  # windows of clips on each side; a covariance of 400 features needs several times as many
 WINDOW = 16  # frames of a window, as in the paper's evaluation
 
 
