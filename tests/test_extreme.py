@@ -563,7 +563,7 @@ def test_settings_come_back() -> None:
         Options(),
         Options(0, 256, 0.25, 63, 255, "pair", "ms-ssim", 255, 0, "dpmpp-2m", 1),
         Options(12, 8, 0.0001, None, 1, "key", "lpips", 1, 1, "ddpm"),
-        Options(**REFERENCE),  # type: ignore[arg-type]
+        Options(**REFERENCE),
     ):
         back = Options.unpack(options.pack())
         assert back == options._replace(threshold=back.threshold)
