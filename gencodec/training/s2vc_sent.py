@@ -21,7 +21,9 @@ from gencodec.weights import load_file, load_named
 
 def encoder_of(weights: Path, intra: str, device: torch.device | str) -> LoopCoder:
     """The coding loop of a weights file of `s2vc`, key frames by those named `intra`."""
-    return LoopCoder(load_file(weights)[0], KeyFrameCoder(*load_named(intra), device))
+    key = KeyFrameCoder(*load_named(intra), device)
+    key.tune = "lpips"
+    return LoopCoder(load_file(weights)[0], key)
 
 
 @torch.no_grad()

@@ -29,7 +29,6 @@ from gencodec.codec import (
     FrameType,
     Packet,
     RateControl,
-    Tune,
     VideoInfo,
     Weights,
 )
@@ -74,10 +73,6 @@ class DiffSit(Codec):
     ) -> None:
         self.coder, self.renderer, self.options = coder, renderer, options
         self.preset, self.weights_id, self.settings = preset, weights_id, options.pack()
-
-    def set_tune(self, tune: Tune) -> None:
-        """See `Codec.set_tune`."""
-        self.coder.loop.key.tune = tune
 
     @classmethod
     def pack_settings(cls, **options: object) -> bytes:

@@ -23,7 +23,6 @@ from gencodec.codec import (
     FrameType,
     Packet,
     RateControl,
-    Tune,
     VideoInfo,
     Weights,
 )
@@ -70,10 +69,6 @@ class Extreme(Codec):
     def __init__(self, coder: GopCoder, options: Options, preset: str, weights_id: int) -> None:
         self.coder, self.options, self.preset, self.weights_id = coder, options, preset, weights_id
         self.settings = options.pack()
-
-    def set_tune(self, tune: Tune) -> None:
-        """See `Codec.set_tune`."""
-        self.coder.loop.key.tune = tune
 
     @classmethod
     def pack_settings(cls, **options: object) -> bytes:

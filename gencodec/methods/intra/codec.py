@@ -58,7 +58,7 @@ class KeyFrameCoder:
         self.latents = LatentCoder.load(model.latents, tensors)
         load_float(model, tensors, skip=NOT_FLOAT)
         self.model = model.eval().requires_grad_(False).to(self.device)
-        self.tune: Tune = "lpips"
+        self.tune: Tune = "psnr"
         self.latents.self_test(self.device, metadata.get("fingerprint", ""))
 
     @torch.inference_mode(mode=False)  # symbols may be chosen by gradient

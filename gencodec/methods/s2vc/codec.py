@@ -122,6 +122,7 @@ class S2vc(Codec):
 
             return cls(*load_paper(weights, key, reset_period), gop_length, weights.preset, weights.id)
         tensors, metadata = weights.files["s2vc"], weights.metadata["s2vc"]
+        key.tune = "lpips"
         loop = LoopCoder(tensors, key, metadata.get("fingerprint", ""))
         renderer = Renderer(tensors, metadata.get("generator", "{}"), key.device, reset_period)
         return cls(loop, renderer, gop_length, weights.preset, weights.id)
