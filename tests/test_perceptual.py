@@ -16,11 +16,12 @@ from gencodec.demo import SAMPLE
 from gencodec.entropy.coder import SymbolEncoder
 from gencodec.entropy.tables import gaussian_tables
 from gencodec.methods.intra.codec import Intra, KeyFrameCoder
-from gencodec.methods.intra.perceptual import LARGEST, View, Wish, bits_of, costs_of, rounded
+from gencodec.methods.intra.perceptual import LARGEST, View, Wish, bits_of, costs_of
 from gencodec.methods.s2vc.codec import S2vc
 from gencodec.methods.s2vc.loop import LoopCoder
 from gencodec.methods.s2vc.model import CYCLE
 from gencodec.metrics.lpips import Lpips
+from gencodec.nn.layers import rounded
 from gencodec.rate import ConstantQuality
 from gencodec.video import open_video
 

@@ -36,6 +36,11 @@ class Upsample(nn.Module):
         return F.pixel_shuffle(self.conv(x), 2)
 
 
+def rounded(v: Tensor, dead_zone: float) -> Tensor:
+    """Integers next to v, magnitudes rounded up from the fraction `dead_zone` on."""
+    return v.sign() * (v.abs() + (1 - dead_zone)).floor()
+
+
 def compand(x: Tensor) -> Tensor:
     """Slope 1 up to ±4, 1/8 up to ±36, 1/64 beyond: latents of all sizes in the range of a network.
 

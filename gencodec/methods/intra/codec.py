@@ -34,6 +34,7 @@ from gencodec.entropy.latents import CodedLatents, LatentCoder
 from gencodec.methods.intra.model import NOT_FLOAT, IntraModel
 from gencodec.methods.intra.networks import STRIDE
 from gencodec.methods.intra.perceptual import PerceptualQuantiser, Wish
+from gencodec.metrics.lpips import Lpips
 from gencodec.nn.layers import pad_to_multiple
 from gencodec.nn.quality import log_spaced
 from gencodec.nn.state import load_float
@@ -82,7 +83,7 @@ class KeyFrameCoder:
     @cached_property
     def quantiser(self) -> PerceptualQuantiser:
         """For encoders that are tuned for LPIPS."""
-        return PerceptualQuantiser(self.latents, self.device)
+        return PerceptualQuantiser(self.latents, Lpips.load(self.device).requires_grad_(False))
 
     def decode(self, decoder: SymbolDecoder, video: VideoInfo, quality: int) -> CodedLatents:
         """Read the latents of one frame of `video`'s size. Raises CorruptStream."""

@@ -25,6 +25,7 @@ from torch import Tensor
 from gencodec.entropy.latents import LatentCoder
 from gencodec.entropy.tables import CdfTables
 from gencodec.metrics.lpips import Lpips
+from gencodec.nn.layers import rounded
 from gencodec.nn.precision import half_precision
 
 STEPS = 12
@@ -50,20 +51,23 @@ class Wish(NamedTuple):
 
 
 class PerceptualQuantiser:
-    """Chooses symbols for one latent coder. Loads LPIPS-Alex with its shipped weights."""
+    """Chooses symbols for one latent coder, on the device of the frozen `lpips`."""
 
-    def __init__(self, coder: LatentCoder, device: torch.device) -> None:
-        self.coder, self.lpips = coder, Lpips.load(device).requires_grad_(False)
-        self.costs = costs_of(coder.y_tables).to(device)
+    def __init__(self, coder: LatentCoder, lpips: Lpips) -> None:
+        self.coder, self.lpips = coder, lpips
+        self.costs = costs_of(coder.y_tables).to(lpips.get_buffer("head0").device)
         self.live_from = coder.y_tables.skip  # tables below code nothing
 
     def __call__(self, wish: Wish, quality: int, extra: Tensor | None = None) -> Tensor:
-        """y_hat (1,C,h,w) to be coded in place of y; `quality` and `extra` as in `LatentCoder.encode`."""
+        """y_hat (1,C,h,w) to be coded in place of y; `quality` and `extra` as in `LatentCoder.encode`.
+
+        Not to be called in inference mode, whose tensors have no gradients.
+        """
         start = rounded(wish.y, wish.dead_zone) if self.coder.model.prior.centred else wish.y
         mean, index = (t.clone() for t in self.coder.expected(start, quality, extra))
         live = index >= self.live_from
-        with torch.inference_mode(mode=False), torch.enable_grad():
-            moved = self._descend(_normal(wish), mean, index, live)
+        with torch.enable_grad():
+            moved = self._descend(wish, mean, index, live)
         return torch.where(live, rounded(moved, wish.dead_zone), 0) + mean
 
     def _descend(self, wish: Wish, mean: Tensor, index: Tensor, live: Tensor) -> Tensor:
@@ -93,11 +97,6 @@ class PerceptualQuantiser:
         with half_precision(x.device):
             maps, original = self.lpips.maps(picture), self.lpips.maps(x)
         return self.lpips.between(maps, original).sum()
-
-
-def rounded(v: Tensor, dead_zone: float) -> Tensor:
-    """Integers next to v, magnitudes rounded up from the fraction `dead_zone` on."""
-    return v.sign() * torch.floor(v.abs() + (1 - dead_zone))
 
 
 def costs_of(tables: CdfTables) -> Tensor:
@@ -141,8 +140,3 @@ class View(NamedTuple):
         if self.scale == 1:
             return seen
         return F.interpolate(seen, scale_factor=self.scale, mode="bilinear", antialias=True)
-
-
-def _normal(wish: Wish) -> Wish:
-    """The same, in tensors that gradients may be taken of."""
-    return wish._replace(y=wish.y.clone(), x=wish.x.clone())

@@ -187,7 +187,7 @@ class LoopCoder:
     @cached_property
     def quantiser(self) -> PerceptualQuantiser:
         """For encoders that are tuned for LPIPS."""
-        return PerceptualQuantiser(self.latents, self.device)
+        return PerceptualQuantiser(self.latents, self.key.quantiser.lpips)
 
     def _motion(self, field: np.ndarray, unit: int) -> Tensor:
         """A field in steps of `unit` as half pixels, (1,2,h,w)."""

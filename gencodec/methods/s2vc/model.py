@@ -25,6 +25,7 @@ from gencodec.entropy.temporal import TemporalState, moved_along
 from gencodec.methods.intra.cosine import SIZE, dct_basis, from_blocks, log2_weights
 from gencodec.methods.intra.networks import Config as IntraConfig
 from gencodec.methods.s2vc.merging import Pair, cheaper, merged
+from gencodec.nn.layers import rounded
 from gencodec.nn.motion import BLOCK, block_motion, compensate
 from gencodec.nn.quality import NUM_QUALITIES, log_spaced
 
@@ -107,7 +108,7 @@ def _log2_gains(count: int) -> Tensor:
 
 def quantised(y: Tensor) -> Tensor:
     """Integers next to y, rounded up from DEAD_ZONE on: what a decoder gets."""
-    return y.sign() * torch.floor(y.abs() + (1 - DEAD_ZONE))
+    return rounded(y, DEAD_ZONE)
 
 
 class CodingLoop(nn.Module):
