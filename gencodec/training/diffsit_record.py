@@ -63,6 +63,7 @@ def stem_coder(device: torch.device | str = "cpu") -> StemCoder:
     """STEM with the shipped weights; motion is coded under tables of `s2vc`, which no picture depends on."""
     tensors, metadata = load_named(LOOP)
     key = KeyFrameCoder(*load_named(INTRA), device)
+    key.tune = "lpips"
     loop = LoopCoder(tensors, key, metadata["fingerprint"], ALL_ANCHORS)
     return StemCoder(loop, MotionCoder.load(tensors), CHAIN)
 

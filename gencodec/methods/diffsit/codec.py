@@ -29,6 +29,7 @@ from gencodec.codec import (
     FrameType,
     Packet,
     RateControl,
+    Tune,
     VideoInfo,
     Weights,
 )
@@ -89,6 +90,7 @@ class DiffSit(Codec):
         """See `Codec.load`."""
         options = Options.unpack(settings)
         key = KeyFrameCoder(weights.files["intra"], weights.metadata["intra"], device)
+        key.tune = "lpips"
         loop = LoopCoder(
             weights.files["s2vc"], key, weights.metadata["s2vc"].get("fingerprint", ""), ALL_ANCHORS
         )
@@ -99,6 +101,10 @@ class DiffSit(Codec):
         coder = StemCoder(loop, MotionCoder.load(tensors, MV_TABLES), options.chain)
         renderer = Renderer(generator, options.clip_length, key.device)
         return cls(coder, renderer, options, weights.preset, weights.id)
+
+    def set_tune(self, tune: Tune) -> None:
+        """See `Codec.set_tune`."""
+        self.coder.loop.key.tune = tune
 
     def encode(
         self,
