@@ -23,6 +23,7 @@ from pathlib import Path
 import report_diffsit
 import report_extreme
 import report_s2vc
+from report_choosing import choosing
 from report_codec import ablation_detail, speed_detail
 from report_paper import size_table, speed_table
 from report_video import metrics_detail, picture, video_detail, video_summary
@@ -67,6 +68,8 @@ def pages(root: Path) -> dict[Path, str]:
     }
     if (paper := docs / "methods" / "s2vc-paper.md").exists():
         found[paper] = _between_markers(paper, sections(results, PAPER))
+    if (page := docs / "choosing.md").exists():
+        found[page] = _between_markers(page, choosing(results))
     if "rd-video" in results:
         found[docs / "images" / "rd-video.svg"] = picture(results["rd-video"])
     return found
