@@ -35,7 +35,7 @@ from gencodec.codec import (
 )
 from gencodec.entropy.motion import MotionCoder
 from gencodec.methods.diffsit.pieces import ALL_ANCHORS, Piece, StemCoder, StemState
-from gencodec.methods.diffsit.rendering import Renderer, Rendition, load_generator
+from gencodec.methods.diffsit.rendering import Generator, Renderer, Rendition, load_generator
 from gencodec.methods.diffsit.settings import Options
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.s2vc.cuts import Window, windows_of
@@ -43,6 +43,8 @@ from gencodec.methods.s2vc.loop import LoopCoder
 from gencodec.nn.quality import NUM_QUALITIES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from typing_extensions import Self
 
 MV_TABLES = "mv"  # of the motion of MV frames, in the weights file
@@ -65,7 +67,7 @@ class DiffSit(Codec):
     qualities: ClassVar[range] = range(NUM_QUALITIES)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
         "tiny": (("diffsit-tiny-1", "s2vc-tiny-2", "intra-tiny-4"),),
-        "paper": (),
+        "paper": (),  # from a folder: `weights_from`
     }
     paper: ClassVar[str] = "Diff-SIT, https://arxiv.org/abs/2603.18501"
 
@@ -86,6 +88,15 @@ class DiffSit(Codec):
         return Options.of(**options).pack()
 
     @classmethod
+    def weights_from(cls, preset: str, path: Path | str | None) -> Weights | None:
+        """See `Codec.weights_from`: the paper preset's folder is that of docs/methods/diffsit-paper.md."""
+        if preset != "paper":
+            return None
+        from gencodec.methods.diffsit.paper.folder import read_folder
+
+        return read_folder(path)
+
+    @classmethod
     def load(cls, weights: Weights, settings: bytes, *, device: torch.device | str) -> Self:
         """See `Codec.load`."""
         options = Options.unpack(settings)
@@ -95,8 +106,12 @@ class DiffSit(Codec):
             weights.files["s2vc"], key, weights.metadata["s2vc"].get("fingerprint", ""), ALL_ANCHORS
         )
         tensors, metadata = weights.files["diffsit"], weights.metadata["diffsit"]
-        generator = None
-        if options.diffusion:
+        generator: Generator | None = None
+        if options.diffusion and weights.preset == "paper":
+            from gencodec.methods.diffsit.paper.folder import load_paper  # needs diffusers and peft
+
+            generator = load_paper(weights, key.device)
+        elif options.diffusion:
             generator = load_generator(tensors, metadata.get("generator", "{}"), key.device)
         coder = StemCoder(loop, MotionCoder.load(tensors, MV_TABLES), options.chain)
         renderer = Renderer(generator, options.clip_length, key.device)
