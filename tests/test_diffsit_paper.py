@@ -28,10 +28,10 @@ from gencodec.methods.diffsit.codec import DiffSit
 from gencodec.methods.diffsit.paper.base import PARTS, load_base
 from gencodec.methods.diffsit.paper.config import PaperConfig, parse_config
 from gencodec.methods.diffsit.paper.folder import OWN, PREFIX, load_paper, read_folder
+from gencodec.methods.diffsit.paper.frame_types import FrameTypes
 from gencodec.methods.diffsit.paper.generator import PaperGenerator, own_names
 from gencodec.methods.diffsit.paper.prompt import FILE as PROMPT
 from gencodec.methods.diffsit.paper.prompt import read_prompt, write_prompt
-from gencodec.methods.diffsit.paper.frame_types import FrameTypes
 from gencodec.rate import ConstantQuality
 from gencodec.training.diffsit_record import count_tables, record_clip, stem_coder
 from gencodec.weights import save_whole
