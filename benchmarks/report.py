@@ -7,8 +7,8 @@ Reads those that are there of rd-video.json and rd-intra.json (rd.py), speed-met
 speed-entropy.json (speed.py), exact-cuda.json (exact_cuda.py), size-s2vc-paper.json (s2vc_paper_size.py),
 speed-s2vc-paper.json (s2vc_paper_speed.py), the last two for docs/methods/s2vc-paper.md; speed-s2vc.json
 (speed.py), ablations-s2vc.json (s2vc_ablations.py), drift-s2vc.json (s2vc_drift.py), and the same three of
-`extreme` (speed.py, extreme_ablations.py, extreme_drift.py). The curves of whole clips become
-docs/images/rd-video.svg.
+`extreme` (speed.py, codec_ablations.py, extreme_drift.py), of `diffsit` the first two and frames-diffsit.json
+(diffsit_frames.py). The curves of whole clips become docs/images/rd-video.svg.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+import report_diffsit
 import report_extreme
+import report_s2vc
+from report_codec import ablation_detail, speed_detail
 from report_paper import size_table, speed_table
-from report_s2vc import ablation_detail, drift_detail, speed_detail
 from report_video import metrics_detail, picture, video_detail, video_summary
 from report_words import Result, percent, provenance, table
 
@@ -194,11 +197,14 @@ PAPER: dict[str, Callable[[Result], str]] = {
 DETAILS: dict[str, Callable[[Result], str]] = {
     "rd-video": video_detail,
     "rd-intra": rd_detail,
-    "speed-s2vc": speed_detail,
-    "ablations-s2vc": ablation_detail,
-    "drift-s2vc": drift_detail,
+    "speed-s2vc": partial(speed_detail, "s2vc"),
+    "ablations-s2vc": report_s2vc.ablation_detail,
+    "drift-s2vc": report_s2vc.drift_detail,
+    "speed-diffsit": partial(speed_detail, "diffsit"),
+    "ablations-diffsit": partial(ablation_detail, "diffsit"),
+    "frames-diffsit": report_diffsit.frames_detail,
     "speed-extreme": report_extreme.speed_detail,
-    "ablations-extreme": report_extreme.ablation_detail,
+    "ablations-extreme": partial(ablation_detail, "extreme"),
     "drift-extreme": report_extreme.drift_detail,
     "speed-entropy": entropy_detail,
     "speed-metrics": metrics_detail,

@@ -1,8 +1,8 @@
-"""The report's part on `extreme` alone: its speed, what its parts are worth, and how far its pixels drift."""
+"""The report's part on `extreme` alone: its speed, and how far its pixels drift."""
 
 from __future__ import annotations
 
-from report_words import Result, percent, provenance, table
+from report_words import Result, provenance, table
 
 
 def speed_detail(result: Result) -> str:
@@ -19,29 +19,6 @@ def speed_detail(result: Result) -> str:
             f"Seconds for {found['frames']} frames of 448x256 on {found['threads']} threads, "
             "loading left out.",
             table(["quality", "bpp", "predicted frames", "encode", "decode"], rows),
-            provenance(result),
-        ]
-    )
-
-
-def ablation_detail(result: Result) -> str:
-    """Rate that each variant takes more than the default."""
-    rows = [
-        [
-            name,
-            percent(found["bd_rate"]),
-            f"{found['overlap']:.0f} %",
-            *(f"{mean['bpp']:.4f} / {mean['lpips_alex']:.3f}" for mean in found["means"]),
-        ]
-        for name, found in result["variants"].items()
-    ]
-    settings = (f"quality {quality}" for quality in result["qualities"])
-    return "\n\n".join(
-        [
-            "## What the parts of `extreme` are worth",
-            f"The same weights with other options, on the first {result['frames']} frames of "
-            f"{len(result['clips'])} held-out clips; at each quality bpp / LPIPS-Alex.",
-            table(["variant", "BD-rate, LPIPS-Alex", "in common", *settings], rows),
             provenance(result),
         ]
     )

@@ -1,25 +1,8 @@
-"""The report's part on `s2vc` alone: its speed, what its parts are worth, and whether it drifts."""
+"""The report's part on `s2vc` alone: what its parts are worth, and whether it drifts."""
 
 from __future__ import annotations
 
 from report_words import Result, percent, provenance, table
-
-GOALS = {"encode": 4, "decode": 8}  # frames a second on two cores
-
-
-def speed_detail(result: Result) -> str:
-    """Frames a second, and what a predicted frame's time is made of."""
-    found = result["results"]
-    rates = ", ".join(f"{name} {rate:.1f}" for name, rate in found["frames_per_second"].items())
-    rows = [[name, f"{1000 * part['median']:.0f}"] for name, part in found["seconds_a_frame"].items()]
-    return "\n\n".join(
-        [
-            "## Speed of `s2vc`",
-            f"Frames a second of 448x256 on {found['threads']} threads: {rates}.",
-            table(["part of a predicted frame", "ms"], rows),
-            provenance(result),
-        ]
-    )
 
 
 def ablation_detail(result: Result) -> str:

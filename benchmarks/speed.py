@@ -95,11 +95,19 @@ def extreme(repetitions: int) -> dict[str, Any]:
     return speed_extreme.extreme(repetitions)
 
 
+def diffsit(repetitions: int) -> dict[str, Any]:
+    """`diffsit`, frames a second by the clock and its parts; in a file of its own."""
+    import speed_diffsit
+
+    return speed_diffsit.diffsit(repetitions)
+
+
 PARTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "entropy": entropy,
     "intra": intra,
     "s2vc": s2vc,
     "extreme": extreme,
+    "diffsit": diffsit,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from speed_s2vc import clocked
+from speed_codec import clocked
 
 import gencodec
 from gencodec.demo import SAMPLE

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
+from speed_codec import QUALITY, clocked, whole
 
 import gencodec
 from gencodec.codec import Packet
-from gencodec.demo import SAMPLE
 from gencodec.methods.s2vc.codec import S2vc
-from gencodec.rate import ConstantQuality
-from gencodec.video import open_video
-
-FRAMES, QUALITY = 24, 24
 
 
 def s2vc(repetitions: int) -> dict[str, Any]:
@@ -24,29 +17,9 @@ def s2vc(repetitions: int) -> dict[str, Any]:
 
     Encoder and decoder run in turns; parts are single calls on the last frame.
     """
-    with open_video(SAMPLE, frames=(0, FRAMES), size=(448, 256)) as video:
-        frames = list(video)
-    info = gencodec.VideoInfo(448, 256, video.info.fps, len(frames))
-    codec = gencodec.create("s2vc", device="cpu")
+    found, codec, frames, packets, info = whole("s2vc", repetitions)
     assert isinstance(codec, S2vc)
-    rounding = gencodec.create("s2vc", device="cpu", tune="psnr")
-    packets: list[Packet] = list(codec.encode(frames, info, ConstantQuality(QUALITY)))
-    seconds = clocked(
-        {
-            "encode": lambda: list(codec.encode(frames, info, ConstantQuality(QUALITY))),
-            "encode, tuned for PSNR": lambda: list(rounding.encode(frames, info, ConstantQuality(QUALITY))),
-            "decode": lambda: list(codec.decode(packets, info)),
-        },
-        repetitions,
-    )
-    return {
-        "threads": torch.get_num_threads(),
-        "frames": FRAMES,
-        "bytes": sum(len(packet.payload) for packet in packets),
-        "frames_per_second": {name: FRAMES / times["median"] for name, times in seconds.items()},
-        "seconds": seconds,
-        "seconds_a_frame": parts(codec, frames, packets, info, 4 * repetitions),
-    }
+    return found | {"seconds_a_frame": parts(codec, frames, packets, info, 4 * repetitions)}
 
 
 def parts(
@@ -86,15 +59,3 @@ def parts(
         },
         repetitions,
     )
-
-
-def clocked(functions: dict[str, Callable[[], object]], repetitions: int) -> dict[str, dict[str, float]]:
-    """Median and least seconds by the clock of each function, called in turns after one round."""
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for repetition in range(repetitions + 1):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            if repetition:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: {"median": float(np.median(s)), "least": min(s)} for name, s in seconds.items()}

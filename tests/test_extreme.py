@@ -34,6 +34,7 @@ from gencodec.methods.extreme.events import (
     EventReader,
     EventWriter,
 )
+from gencodec.methods.extreme.frames import CodedFrames
 from gencodec.methods.extreme.gop import GopCoder, LastFrame
 from gencodec.methods.extreme.motion import moved_on, pan_between, panned, velocity_of
 from gencodec.methods.extreme.network import PredictorConfig, PredictorNet
@@ -139,7 +140,7 @@ def test_a_still_clip_is_one_key_frame(make: Make) -> None:
     coder, frames = make(LastFrame()), [make_clip(1, 64, 48)[0]] * 12
     events = search(coder, frames).greedy(0.1)
     assert [e.kept for e in events] == [5, 5, 1]
-    payload, symbols = coder.write(frames, events, 40)
+    payload, symbols = CodedFrames(coder, frames, 40).write(events)
     alone = coder.loop.encode_key(frames[0], 40)[0]
     assert len(payload) <= len(alone) + 4
     again, _, _ = coder.read(payload, INFO, 40, 12)
@@ -160,7 +161,7 @@ def test_frames_beyond_the_threshold_restart(make: Make) -> None:
     events = search(coder, frames).greedy(0.1)
     assert [e.kept > 0 for e in events] == [True, False, True]
     assert [e.frames for e in events] == [3, 1, 3]
-    shown = decoded(coder, coder.write(frames, events, 40)[0], 8)
+    shown = decoded(coder, CodedFrames(coder, frames, 40).write(events)[0], 8)
     assert distance(torch.stack(frames), torch.stack(shown)).max() < 0.1
 
 
@@ -171,7 +172,7 @@ def test_kinds_of_restarts(make: Make) -> None:
     for kind in RESTARTS:
         events = search(coder, frames, restart=kind).greedy(0.1)
         found[kind] = [e.kept for e in events]
-        assert len(decoded(coder, coder.write(frames, events, 40)[0], 8)) == 8
+        assert len(decoded(coder, CodedFrames(coder, frames, 40).write(events)[0], 8)) == 8
     assert found["inter"] in ([3, INTER, 3], [3, KEY, 3])  # whichever is smaller
     assert found["key"] == [3, KEY, 3]
     assert found["pair"] == [INTER, 2, KEY, INTER, 2]
@@ -184,7 +185,7 @@ def test_a_restart_against_the_last_frame_is_the_cheaper_one(make: Make) -> None
     for kind in ("inter", "key"):
         events = search(coder, frames, restart=kind).greedy(0.06)
         assert any(e.kept <= 0 for e in events)
-        sizes[kind] = len(coder.write(frames, events, 40)[0])
+        sizes[kind] = len(CodedFrames(coder, frames, 40).write(events)[0])
     assert sizes["inter"] < 0.8 * sizes["key"]
 
 
@@ -222,14 +223,14 @@ def test_encoder_and_decoder_show_the_same(make: Make) -> None:
     frames = moving([1, 1, 1, 3, 3, 3, -2, -2, -2, -2])
     coder = make(Drifting(), 8)
     for events in (search(coder, frames, 63).greedy(0.06), search(coder, frames, 63).best(1e-4, 2)):
-        payload, _ = coder.write(frames, events, 63)
+        payload, _ = CodedFrames(coder, frames, 63).write(events)
         assert coder.read(payload, INFO, 63, len(frames))[1] == events
         once, twice = (decoded(coder, payload, len(frames), 63) for _ in range(2))
         assert all(torch.equal(a, b) for a, b in zip(once, twice, strict=True))
 
 
 def cost(found: GopSearch, coder: GopCoder, events: list[Event], price: float) -> float:
-    payload, _ = coder.write(found.frames, events, found.quality)
+    payload, _ = CodedFrames(coder, found.frames, found.quality).write(events)
     shown = decoded(coder, payload, len(found.frames), found.quality)
     away = distance(torch.stack(found.frames), torch.stack(shown))
     return float(away.sum()) + price * 8 * len(payload)
@@ -246,7 +247,7 @@ def test_weighing_rate_is_no_worse_than_any_threshold(make: Make, price: float) 
 
 def test_damage(make: Make) -> None:
     coder, frames = make(LastFrame()), [make_clip(1, 64, 48)[0]] * 7
-    payload, _ = coder.write(frames, search(coder, frames).greedy(0.1), 40)
+    payload, _ = CodedFrames(coder, frames, 40).write(search(coder, frames).greedy(0.1))
     generator = np.random.default_rng(0)
     refused = 0
     for _ in range(100):  # a file's checksum sees them all; without it nothing worse than other frames comes
@@ -271,17 +272,25 @@ def test_a_camera_that_pans_costs_next_to_nothing(make: Make) -> None:
     without = search(coder, frames, pans=False).greedy(0.06)
     assert {e.pan for e in without} == {STILL}
     assert any(e.kept == INTER for e in without)
-    shown = decoded(coder, coder.write(frames, events, 40)[0], 16)
+    shown = decoded(coder, CodedFrames(coder, frames, 40).write(events)[0], 16)
     assert distance(torch.stack(frames), torch.stack(shown)).max() <= 0.06
+
+
+def test_what_a_search_has_coded_is_written_as_it_is(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, coder = moving([1, 1, 9, 2]), make(Drifting())
+    found = search(coder, frames)
+    events = found.greedy(0.05)
+    again = CodedFrames(coder, frames, 40).write(events)[0]
+    for name in ("put", "put_key"):
+        monkeypatch.setattr(coder.loop, name, None)
+    assert found.coded_frames.write(events)[0] == again
 
 
 def test_a_group_is_the_same_bytes_again(make: Make) -> None:
     frames = moving([1, 1, 2, 2])
     coder = make(Drifting(), 4)
-    digests = {
-        hashlib.sha256(coder.write(frames, search(coder, frames).greedy(0.05), 40)[0]).hexdigest()
-        for _ in range(2)
-    }
+    every = [search(coder, frames).greedy(0.05) for _ in range(2)]
+    digests = {hashlib.sha256(CodedFrames(coder, frames, 40).write(e)[0]).hexdigest() for e in every}
     assert len(digests) == 1
 
 
@@ -443,7 +452,7 @@ def test_a_group_by_the_network(make: Make) -> None:
     coder = make(FlowPredictor(small_net(), 2), 2)
     frames = list(make_clip(8, 64, 48))
     events = search(coder, frames).greedy(0.12)
-    payload, _ = coder.write(frames, events, 40)
+    payload, _ = CodedFrames(coder, frames, 40).write(events)
     assert len(decoded(coder, payload, 8)) == 8
 
 
@@ -662,7 +671,9 @@ def test_a_damaged_group_is_refused_and_the_others_are_not(shipped: Extreme, tmp
 def test_symbols_are_the_same_however_it_is_computed(shipped: Extreme) -> None:
     """Threads, oneDNN, memory layout: symbols equal, pixels next to so."""
     frames = [smooth(80, 64)[:, :48, 2 * t : 2 * t + 64].contiguous() for t in range(8)]
+    shipped.set_tune("psnr")  # events as this picture needs them
     packets, _ = coded(shipped, frames, 20)
+    shipped.set_tune("lpips")
     assert any(e.kept > 0 and not e.repeats for e in shipped.events_of(packets[0], INFO))
     predictor = shipped.coder.predictor
     assert isinstance(predictor, FlowPredictor)

@@ -129,6 +129,34 @@ def test_s2vc_has_its_speed_ablations_and_drift(root: Path) -> None:
     assert "| 8 | +5.0 % | -3.0 % |" in details
 
 
+def test_diffsit_has_its_options_and_its_frames_by_type(root: Path) -> None:
+    origin = {k: RD[k] for k in ("commit", "command", "machine", "versions")}
+    mean = {"bpp": 0.01, "lpips_alex": 0.5}
+    ablations = {
+        "frames": 18,
+        "clips": {"a": "00"},
+        "qualities": [8],
+        "variants": {"chains of 2": {"bd_rate": 7.89, "overlap": 90.0, "means": [mean]}},
+    }
+
+    def shown(backbone: float, mv: float) -> dict:
+        return {"lpips": {"backbone": backbone, "mv": mv}, "flicker": {"seams": 3.0, "groups": 2.5}}
+
+    by_type = {"shown": shown(0.1, 0.11), "stem": shown(0.2, 0.22), "still": shown(0.2, 0.33)}
+    frames = {
+        "frames": 18,
+        "clips": {"a": "00"},
+        "means": [{"quality": 8, "mv_over_backbone_bits": 0.054} | by_type],
+    }
+    for name, result in (("ablations", ablations), ("frames", frames)):
+        path = root / "benchmarks" / "results" / f"{name}-diffsit.json"
+        path.write_text(json.dumps(origin | result))
+    report.main(["--root", str(root)])
+    details = (root / "docs" / "benchmarks.md").read_text()
+    assert "| chains of 2 | +7.9 % | 90 % | 0.0100 / 0.500 |" in details
+    assert "| 8 | 0.2000 | 0.2200 | 0.1000 | 0.1100 | 0.3300 | 5.4 % | 3.00 | 2.50 |" in details
+
+
 def test_check_notices_pages_that_are_out_of_date(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main(["--root", str(root), "--check"]) == 1
     assert "benchmarks.md is out of date" in capsys.readouterr().out

@@ -76,6 +76,10 @@ class SymbolEncoder:
         if len(values):
             self._steps.append((values, _UNIFORM, sizes))
 
+    def extend(self, other: SymbolEncoder) -> None:
+        """Add all that `other` holds."""
+        self._steps.extend(other._steps)
+
     def finish(self) -> bytes:
         """The payload: the coder's words, little-endian, without the zero bytes at the end."""
         coder = AnsCoder()

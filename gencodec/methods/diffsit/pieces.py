@@ -72,12 +72,21 @@ CodeMotion = Callable[[int, Tensor, np.ndarray | None], tuple[np.ndarray, list[n
 
 
 class StemCoder:
-    """Codes pieces against a state that the caller keeps; has none of its own."""
+    """Codes pieces against a state that the caller keeps; has none of its own.
 
-    def __init__(self, loop: LoopCoder, motion: MotionCoder, chain: int) -> None:
+    `find` is how the encoder finds the motion of an MV frame.
+    """
+
+    def __init__(
+        self,
+        loop: LoopCoder,
+        motion: MotionCoder,
+        chain: int,
+        find: Callable[..., np.ndarray] = mv_field,
+    ) -> None:
         if loop.cycle != ALL_ANCHORS:
             raise ValueError(f"backbones are anchors all, got a coding loop of cycle {loop.cycle}")
-        self.loop, self.motion, self.chain = loop, motion, chain
+        self.loop, self.motion, self.chain, self.find = loop, motion, chain, find
 
     def encode(self, frames: Sequence[Tensor], state: StemState | None, quality: int) -> tuple[bytes, Piece]:
         """The payload of a piece of frames, uint8 (3,H,W); `state` None at the start of a GOP."""
@@ -92,7 +101,7 @@ class StemCoder:
             number: int, backbone: Tensor, expected: np.ndarray | None
         ) -> tuple[np.ndarray, list[np.ndarray]]:
             x = pad_to_multiple(frames[number].to(backbone.device)[None].float() / 255, STRIDE)
-            field = mv_field(x, backbone, quality, self.motion, expected)
+            field = self.find(x, backbone, quality, self.motion, expected)
             return field, self.motion.encode(encoder, field, expected)
 
         piece = self._walk(len(frames), state, quality, put_frame, put_motion)

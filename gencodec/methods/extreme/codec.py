@@ -23,6 +23,7 @@ from gencodec.codec import (
     FrameType,
     Packet,
     RateControl,
+    Tune,
     VideoInfo,
     Weights,
 )
@@ -99,6 +100,7 @@ class Extreme(Codec):
         """See `Codec.load`."""
         options = Options.unpack(settings)
         key = KeyFrameCoder(weights.files["intra"], weights.metadata["intra"], device)
+        key.tune = "lpips"
         tensors, metadata = weights.files["s2vc"], weights.metadata["s2vc"]
         loop = LoopCoder(tensors, key, metadata.get("fingerprint", ""), ALL_ANCHORS)
         renderer = Renderer(tensors, metadata.get("generator", "{}"), key.device, RESET_PERIOD)
@@ -116,6 +118,10 @@ class Extreme(Codec):
             predictor = FlowPredictor(net.to(key.device), options.steps)
         coder = GopCoder(loop, renderer, predictor, options.candidates)
         return cls(coder, options, weights.preset, weights.id)
+
+    def set_tune(self, tune: Tune) -> None:
+        """See `Codec.set_tune`: of coded frames."""
+        self.coder.loop.key.tune = tune
 
     def encode(
         self,
@@ -198,7 +204,7 @@ class Extreme(Codec):
             events = search.best(_between(PRICES, quality), self.options.beam)
         else:
             events = search.greedy(self.options.threshold or _between(THRESHOLDS, quality))
-        payload, symbols = self.coder.write(group, events, own)
+        payload, symbols = search.coded_frames.write(events)
         packet = Packet(FrameType.INTRA, quality, noise.first_frame, len(group), payload)
         return EncodedGop([packet], symbols, group, lambda: self._decode_packet(packet, noise, video))
 

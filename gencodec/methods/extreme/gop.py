@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from gencodec.codec import CorruptStream, VideoInfo
-from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
-from gencodec.methods.extreme.events import INTER, KEY, STILL, Event, EventReader, EventWriter
+from gencodec.entropy.coder import SymbolDecoder
+from gencodec.methods.extreme.events import INTER, KEY, STILL, Event, EventReader
 from gencodec.methods.extreme.motion import panned, velocity_of
 from gencodec.methods.extreme.past import Past
 from gencodec.methods.s2vc.generator import Memory
@@ -63,34 +63,12 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True)
 class GopCoder:
-    """Events and coded frames to a payload and back. Stateless between calls."""
+    """Reads payloads, and shows what is in them. Stateless between calls; `frames` writes them."""
 
     loop: LoopCoder
     renderer: Renderer
     predictor: Predictor
     candidates: int = 1
-
-    def write(
-        self, frames: list[Tensor], events: list[Event], quality: int
-    ) -> tuple[bytes, list[np.ndarray]]:
-        """The payload of `frames`, uint8 (3,H,W), and its symbols; coded frames are at `s2vc`'s `quality`.
-
-        `events` are those behind the first key frame.
-        """
-        encoder = SymbolEncoder()
-        writer = EventWriter(encoder, self.predictor.predicted, self.candidates)
-        coded = self.loop.put_key(encoder, frames[0], quality)
-        symbols, at = list(coded.symbols), 1
-        for event in events:
-            writer.put(event)
-            symbols.append(event.numbers())
-            if event.kept == KEY:
-                coded = self.loop.put_key(encoder, frames[at], quality)
-            elif event.kept == INTER:
-                coded = self.loop.put(encoder, frames[at], coded.state, quality)
-            symbols += coded.symbols if event.kept <= 0 else []
-            at += event.frames
-        return encoder.finish(), symbols
 
     def read(
         self, payload: bytes, video: VideoInfo, quality: int, count: int

@@ -12,14 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 from typing import Literal, NamedTuple
 
 from torch import Tensor
 
 from gencodec.codec import VideoInfo
-from gencodec.entropy.coder import SymbolEncoder
 from gencodec.methods.extreme.events import INTER, KEY, STILL, Event
+from gencodec.methods.extreme.frames import CodedFrames
 from gencodec.methods.extreme.gop import GopCoder, Shown
 from gencodec.methods.extreme.motion import pan_between
 from gencodec.sampler.noise import Noise
@@ -33,7 +34,6 @@ MAX_GENERATED = 30  # frames in a row
 FARTHEST = 3  # frames ahead that a pan is searched in
 CLEARLY = 0.99  # of another one's mean distance that a dearer pan must stay below
 PAN_BITS = 17  # that a new one takes
-STATE_BITS = 24  # of a payload of its own that a frame in a common one does not take
 
 
 class Step(NamedTuple):
@@ -81,6 +81,11 @@ class GopSearch:
     generates: bool = True
     _alone: dict[int, Step] = field(default_factory=dict)
 
+    @cached_property
+    def coded_frames(self) -> CodedFrames:
+        """What was tried, for writing."""
+        return CodedFrames(self.coder, self.frames, self.quality)
+
     @property
     def candidates(self) -> int:
         """Samples of the predictor that are tried."""
@@ -116,14 +121,13 @@ class GopSearch:
         """Frame `number` coded against `before`, or alone; alone, once."""
         if before is None and number in self._alone:
             return self._alone[number]
-        encoder, source, loop = SymbolEncoder(), self.frames[number], self.coder.loop
+        source, written = self.frames[number], self.coded_frames.of(number, before and before.coded)
         if before is None:
-            shown = self.coder.begun(loop.put_key(encoder, source, self.quality), self.video)
+            shown = self.coder.begun(written.coded, self.video)
         else:
-            coded = loop.put(encoder, source, before.coded.state, self.quality)
-            shown = self.coder.restarted(before, coded, self.video)
+            shown = self.coder.restarted(before, written.coded, self.video)
         away = float(self.distance(source[None], shown.past.anchor[None])[0])
-        step = Step(shown, max(8 * len(encoder.finish()) - STATE_BITS, 0), away)
+        step = Step(shown, written.bits, away)
         if before is None:
             self._alone[number] = step
         return step

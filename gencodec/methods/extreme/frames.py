@@ -1,0 +1,68 @@
+"""The coded frames of a group of pictures while an encoder searches: each is coded once, then written."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from gencodec.entropy.coder import SymbolEncoder
+from gencodec.methods.extreme.events import KEY, Event, EventWriter
+from gencodec.methods.extreme.gop import GopCoder
+from gencodec.methods.s2vc.loop import Coded
+
+STATE_BITS = 24  # of a payload of its own that a frame in a common one does not take
+
+
+class Written(NamedTuple):
+    """A coded frame, its stages, and what it was coded against (None: alone)."""
+
+    coded: Coded
+    stages: SymbolEncoder
+    before: Coded | None
+
+    @property
+    def bits(self) -> int:
+        """That it takes among others."""
+        return max(8 * len(self.stages.finish()) - STATE_BITS, 0)
+
+
+class CodedFrames:
+    """Codes `frames`, uint8 (3,H,W), at `s2vc`'s `quality`, each alone or against another, and keeps them."""
+
+    def __init__(self, coder: GopCoder, frames: list[Tensor], quality: int) -> None:
+        self.coder, self.frames, self.quality = coder, frames, quality
+        self._done: dict[tuple[int, int], Written] = {}
+
+    def of(self, number: int, before: Coded | None) -> Written:
+        """Frame `number` coded against `before`, or alone."""
+        place = number, id(before)  # which is kept, so that no other one has its id
+        if place not in self._done:
+            self._done[place] = self._coded(number, before)
+        return self._done[place]
+
+    def write(self, events: list[Event]) -> tuple[bytes, list[np.ndarray]]:
+        """The payload of the group, and its symbols; `events` are those behind the first key frame."""
+        encoder = SymbolEncoder()
+        writer = EventWriter(encoder, self.coder.predictor.predicted, self.coder.candidates)
+        last = self.of(0, None)
+        encoder.extend(last.stages)
+        symbols, at = list(last.coded.symbols), 1
+        for event in events:
+            writer.put(event)
+            symbols.append(event.numbers())
+            if event.kept <= 0:
+                last = self.of(at, None if event.kept == KEY else last.coded)
+                encoder.extend(last.stages)
+                symbols += last.coded.symbols
+            at += event.frames
+        return encoder.finish(), symbols
+
+    def _coded(self, number: int, before: Coded | None) -> Written:
+        encoder, source, loop = SymbolEncoder(), self.frames[number], self.coder.loop
+        if before is None:
+            coded = loop.put_key(encoder, source, self.quality)
+        else:
+            coded = loop.put(encoder, source, before.state, self.quality)
+        return Written(coded, encoder, before)
