@@ -22,9 +22,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gencodec import api, registry
+from gencodec import api, registry, training
 from gencodec.codec import FrameType, VideoInfo, WeightsMissing
 from gencodec.methods.diffsit.codec import DiffSit
+from gencodec.methods.diffsit.paper import sizes
 from gencodec.methods.diffsit.paper.base import PARTS, load_base
 from gencodec.methods.diffsit.paper.config import PaperConfig, parse_config
 from gencodec.methods.diffsit.paper.folder import OWN, PREFIX, load_paper, read_folder
@@ -33,7 +34,15 @@ from gencodec.methods.diffsit.paper.generator import PaperGenerator, own_names
 from gencodec.methods.diffsit.paper.prompt import FILE as PROMPT
 from gencodec.methods.diffsit.paper.prompt import read_prompt, write_prompt
 from gencodec.rate import ConstantQuality
-from gencodec.training.diffsit_record import count_tables, record_clip, stem_coder
+from gencodec.training.diffsit_paper import PaperRecipe, PaperTask, Stage
+from gencodec.training.diffsit_record import (
+    DiffsitBank,
+    count_tables,
+    record,
+    record_clip,
+    stem_coder,
+)
+from gencodec.training.trainer import Task
 from gencodec.weights import save_whole
 
 pytest.importorskip("diffusers")
@@ -226,8 +235,8 @@ def test_base_models_from_the_hub(folder: Path, tmp_path: Path, monkeypatch: pyt
 def test_configuration(folder: Path) -> None:
     assert parse_config(SMALL.to_json()) == SMALL
     assert parse_config("{}") == PaperConfig()
-    for text in ('{"depth": 3}', '{"fte_at": "frame"}', '{"sigma": 0}', '{"context": 3}'):
-        with pytest.raises(ValueError, match=r"layout|fte_at is|sigma is|context is"):
+    for text in ('{"depth": 3}', '{"fte_at": "frame"}', '{"sigma": 0}', '{"context": 3}', '{"tile": 100}'):
+        with pytest.raises(ValueError, match=r"layout|(fte_at|sigma|context|tile) is"):
             parse_config(text)
 
 
@@ -384,3 +393,126 @@ def test_a_piece_sees_the_end_of_the_one_before(base: Path) -> None:
     assert not torch.allclose(seen, alone, atol=1e-3)
     none = generator_of(base, replace(SMALL, context=0))
     assert none(second, types_of(CLIP), QUALITY).carry is None
+
+
+@torch.no_grad()
+def test_tiles_are_about_the_whole(base: Path) -> None:
+    clip = torch.rand(1, CLIP, 3, 96, 80)
+    whole, tiled = (generator_of(base, replace(SMALL, tile=tile)).for_rendering() for tile in (0, 64))
+    latents = whole.encoded(clip)
+    other = tiled.encoded(clip)
+    assert other.shape == latents.shape
+    assert torch.allclose(other[..., :4, :4], latents[..., :4, :4], atol=0.1)
+    assert not torch.equal(other, latents)
+    assert tiled.decoded(latents).shape == clip.shape
+
+
+# ---- sizes -------------------------------------------------------------------------------------------------
+
+
+def test_every_part_has_the_published_number_of_parameters() -> None:
+    counted = sizes.parameters()
+    for part, millions in sizes.PUBLISHED.items():
+        assert counted[part] / 1e6 == pytest.approx(millions, rel=0.01), part
+    full = sizes.parameters(PaperConfig(dit="full", fte_at="latent"))
+    assert full["LoRA"] == 0
+    assert full["DiT with embedders"] == counted["DiT with embedders"]
+
+
+# ---- training ----------------------------------------------------------------------------------------------
+
+
+class Moving:
+    """A bank of one clip."""
+
+    def batch(self, size: int, generator: np.random.Generator) -> Tensor:
+        return make_clip(21, 64, 64)[None].float().expand(size, -1, -1, -1, -1) / 255
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("records")
+    record(stem_coder(), Moving(), made, first=0, count=1)
+    return made
+
+
+def task(base: Path, records: Path, stage: Stage) -> PaperTask:
+    frames = 18 if stage == "joint" else 9
+    bank = DiffsitBank(records, frames=frames, crop=64)
+    torch.manual_seed(2)
+    return PaperTask(stage, PaperRecipe(), generator_of(base), bank)
+
+
+@pytest.mark.parametrize("stage", ["latent", "pixel", "joint"])
+def test_steps_lower_the_loss(base: Path, records: Path, stage: Stage) -> None:
+    run = task(base, records, stage)
+    draw = run.bank.batch(1, np.random.default_rng(0))
+    frozen = {n: p.clone() for n, p in run.generator.named_parameters() if n not in own_names(run.generator)}
+    for group in run.optimizer.param_groups:
+        group["lr"] = 5e-4
+    losses = list[float]()
+    for _ in range(6):
+        run.random = np.random.default_rng(1)  # else other frames are judged
+        losses.append(run.step(draw, 0.0)["loss"])
+    assert losses[-1] < 0.99 * losses[0]
+    assert frozen
+    assert all(torch.equal(p, run.generator.get_parameter(n)) for n, p in frozen.items())
+    learned = {n for n, p in run.generator.named_parameters() if p.grad is not None and p.grad.any()}
+    assert any("lora_B" in n for n in learned)
+    assert {"types.out.weight", "vae.encoder.conv_in.weight"} <= learned
+
+
+def test_a_joint_run_sees_the_carry(base: Path, records: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of its clips are second pieces, behind what a decoder would know there."""
+    run, seen = task(base, records, "joint"), list[Any]()
+    clip = run.bank.cut(run.bank.batch(1, np.random.default_rng(0)))
+    inner = run.generator.forward
+    monkeypatch.setattr(run.generator, "forward", lambda *args: seen.append(args) or inner(*args))
+    with torch.no_grad():
+        for _ in range(6):
+            run.terms(clip)
+    first, second = ([a for a in seen if (a[3] is None) == is_first] for is_first in (True, False))
+    assert first
+    assert second
+    assert torch.equal(first[0][0], clip.picture[:, :9])
+    assert torch.equal(second[0][0], clip.picture[:, 9:])
+    assert torch.equal(second[0][3].clip, clip.picture[:, 5:9])
+    assert torch.equal(second[0][3].is_mv, clip.is_mv[5:9])
+
+
+@pytest.mark.slow
+def test_a_task_resumes(base: Path, records: Path) -> None:
+    first: Task = task(base, records, "joint")
+    second: Task = task(base, records, "joint")
+    draw = torch.zeros(1, 4, dtype=torch.int64)
+    first.step(draw, 0.0)
+    second.load_state(first.state())
+    assert first.step(draw, 0.1) == second.step(draw, 0.1)
+
+
+def test_stages_by_the_command_line(base: Path, records: Path, tmp_path: Path) -> None:
+    common = ["--preset", "paper", "--base", str(base), "--records", str(records), "--device", "cpu"]
+    common += ["--config", SMALL.to_json(), "--batch", "1", "--crop", "64"]
+    init: list[str] = []
+    for stage in ("latent", "pixel", "joint"):
+        out = tmp_path / stage
+        training.run("diffsit", [*common, "--stage", stage, "--steps", "1", "--out", str(out), *init])
+        init = ["--init", str(out / "checkpoint.pt")]
+        assert len((out / "log.jsonl").read_text().splitlines()) == 1
+    target = tmp_path / "folder"
+    shutil.copytree(base, target)
+    training.run("diffsit", [*common, "--stage", "export", "--out", str(target), *init])
+    assert isinstance(create(weights=target), DiffSit)
+
+
+def test_training_says_what_it_needs(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["--preset", "paper", "--base", str(tmp_path)]
+    for stage, wanted in (("latent", "needs --records FOLDER"), ("joint", "needs --init CHECKPOINT")):
+        extra = ["--records", str(tmp_path)] if stage == "joint" else []
+        with pytest.raises(SystemExit):
+            training.run("diffsit", [*common, "--stage", stage, "--steps", "1", *extra])
+        assert wanted in capsys.readouterr().err
+    with pytest.raises(WeightsMissing, match="--stage prompt"):
+        training.run("diffsit", [*common, "--stage", "latent", "--steps", "1", "--records", str(tmp_path)])
+    with pytest.raises(WeightsMissing, match="cannot read the text encoder"):
+        training.run("diffsit", [*common, "--stage", "prompt"])

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from gencodec.nn.state import config_from
 
 GROUP = 4  # frames in a latent of Wan2.1, the first one apart
+TILES = (64, 4096)  # smallest, whose quarter is the overlap, and largest
 
 Place = Literal["pixel", "latent"]
 Trained = Literal["trained", "published"]
@@ -33,6 +34,7 @@ class PaperConfig:
     lora_rank: int = 64
     lora_alpha: int = 64
     precision: Precision = "float32"  # of the transformer when it renders
+    tile: int = 0  # pixels a side that the autoencoder takes at once when it renders; 0: whole frames
 
     def to_json(self) -> str:
         """For a weights file's metadata."""
@@ -51,4 +53,8 @@ def parse_config(text: str) -> PaperConfig:
         raise ValueError(f"sigma is in 0..1, got {config.sigma!r}")
     if config.context not in range(0, 33, GROUP):
         raise ValueError(f"context is a multiple of {GROUP}, 0..32 frames, got {config.context!r}")
+    if config.tile and config.tile not in range(TILES[0], TILES[1] + 1, TILES[0]):
+        raise ValueError(
+            f"tile is a multiple of {TILES[0]} up to {TILES[1]} pixels, or 0, got {config.tile!r}"
+        )
     return config

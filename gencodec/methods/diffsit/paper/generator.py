@@ -106,7 +106,7 @@ class PaperGenerator(nn.Module):
         return cast("Tensor", self.vae.decode(latents).sample.float()).transpose(1, 2) / 2 + 0.5
 
     def for_rendering(self) -> PaperGenerator:
-        """Ready for a decoder: adapters become part of the weights, the transformer has its precision."""
+        """Ready for a decoder: adapters become part of the weights, precision and tiles are as configured."""
         if self.config.dit == "lora":
             self.dit.fuse_lora()
             self.dit.unload_lora()
@@ -114,6 +114,8 @@ class PaperGenerator(nn.Module):
         for name, parameter in self.dit.named_parameters():
             if not set(FLOAT) & set(name.split(".")):
                 parameter.data = parameter.data.to(getattr(torch, self.config.precision))
+        if side := self.config.tile:
+            self.vae.enable_tiling(side, side, 3 * side // 4, 3 * side // 4)
         return self
 
 

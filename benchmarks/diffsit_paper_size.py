@@ -1,0 +1,121 @@
+"""How large the paper preset of `diffsit` is: parameters, memory, operations of each part, without weights.
+
+    python benchmarks/diffsit_paper_size.py [--frames 33] [--out FILE.json]
+
+On torch's meta device, as `s2vc_paper_size.py`, whose clocks it takes. What is held at most is the sum of the
+tensors that live at once in float32, without parameters: inputs, the autoencoder's caches, what Python still
+names. Inside of one fused operation nothing is seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import weakref
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # a machine where gencodec is not installed
+
+from s2vc_paper_size import RESULTS, FusedAttention, _commit, _measured
+
+from gencodec.methods.diffsit.paper import sizes
+from gencodec.methods.diffsit.paper.generator import PaperGenerator
+from gencodec.methods.intra.networks import STRIDE
+
+PICTURES = {"1280x720": (1280, 720), "1920x1080": (1920, 1080)}
+CLIP = 33  # frames
+
+
+def main() -> int:
+    """Count, write the JSON, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--frames", type=int, default=CLIP, help="of a clip: 9, 21 or 33")
+    parser.add_argument("--out", type=Path, default=RESULTS / "size-diffsit-paper.json")
+    options = parser.parse_args()
+    generator = sizes.whole().eval()
+    result = {
+        "command": "python benchmarks/diffsit_paper_size.py",
+        "machine": f"{platform.machine()}, meta device",
+        "commit": _commit(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "frames": options.frames,
+        "parameters": sizes.parameters(),
+        "published_millions": sizes.PUBLISHED,
+        "work": {name: work(generator, options.frames, *size) for name, size in PICTURES.items()},
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    for size, parts in result["work"].items():
+        for name, part in parts.items():
+            print(size, f"{name:12}", {key: round(value, 1) for key, value in part.items()})
+    return 0
+
+
+class Held(TorchDispatchMode):
+    """Adds up the storages that live at once, and remembers the most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: Counter[int] = Counter()  # of each storage: tensors on it
+        self.now = self.most = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run the operation and count what it gives."""
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                self._add(tensor)
+        return out
+
+    def _add(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if not self.names[key]:
+            self.now += size
+            self.most = max(self.most, self.now)
+        self.names[key] += 1
+        weakref.finalize(tensor, self._drop, key, size)
+
+    def _drop(self, key: int, size: int) -> None:
+        self.names[key] -= 1
+        if not self.names[key]:
+            self.now -= size
+
+
+def work(generator: PaperGenerator, frames: int, width: int, height: int) -> dict[str, dict[str, float]]:
+    """Operations, largest tensor and what is held, of each part for one clip."""
+    height, width = (-(-n // STRIDE) * STRIDE for n in (height, width))
+    channels, groups = len(generator.mean[0]), 1 + (frames - 1) // 4
+    with torch.device("meta"):
+        clip, is_mv = torch.empty(1, frames, 3, height, width), torch.empty(frames, dtype=torch.bool)
+        latents = torch.empty(1, channels, groups, height // 8, width // 8)
+    parts: dict[str, Callable[[], object]] = {
+        "encoder": lambda: generator.encoded(clip, is_mv),
+        "one step": lambda: generator.denoised(latents),
+        "decoder": lambda: generator.decoded(latents),
+    }
+    return {name: _measured(run) | {"held_mib": held(run)} for name, run in parts.items()}
+
+
+def held(run: Callable[[], object]) -> float:
+    """MiB in float32 that live at once, at most."""
+    mode = Held()
+    with torch.no_grad(), FusedAttention(), mode:
+        run()
+    return mode.most / 2**20
+
+
+if __name__ == "__main__":
+    sys.exit(main())
