@@ -26,11 +26,16 @@ from torch.utils._pytree import tree_leaves
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # a machine where gencodec is not installed
 
-from s2vc_paper_size import RESULTS, FusedAttention, _commit, _measured
+from s2vc_paper_size import RESULTS, FusedAttention, _as_plain, _commit, _measured
 
 from gencodec.methods.diffsit.paper import sizes
 from gencodec.methods.diffsit.paper.generator import PaperGenerator
+from gencodec.methods.diffsit.paper.motion_codec import MotionCodec
+from gencodec.methods.diffsit.paper.stem_model import STRIDE as OF_STEM
+from gencodec.methods.diffsit.paper.stem_model import LearnedState, StemModel
 from gencodec.methods.intra.networks import STRIDE
+from gencodec.methods.s2vc.paper.latents import PaperLatents
+from gencodec.nn.warp import warp
 
 PICTURES = {"1280x720": (1280, 720), "1920x1080": (1920, 1080)}
 CLIP = 33  # frames
@@ -51,7 +56,10 @@ def main() -> int:
         "frames": options.frames,
         "parameters": sizes.parameters(),
         "published_millions": sizes.PUBLISHED,
-        "work": {name: work(generator, options.frames, *size) for name, size in PICTURES.items()},
+        "work": {
+            name: work(generator, options.frames, *size) | work_of_stem(*size)
+            for name, size in PICTURES.items()
+        },
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
@@ -107,6 +115,57 @@ def work(generator: PaperGenerator, frames: int, width: int, height: int) -> dic
         "decoder": lambda: generator.decoded(latents),
     }
     return {name: _measured(run) | {"held_mib": held(run)} for name, run in parts.items()}
+
+
+def work_of_stem(width: int, height: int) -> dict[str, dict[str, float]]:
+    """The same of the learned STEM, for one frame of each kind; an encoder's side holds the decoder's."""
+    height, width = (-(-n // OF_STEM) * OF_STEM for n in (height, width))
+    with torch.device("meta"):
+        model: Any = _as_plain(StemModel().eval())  # type: ignore[arg-type]
+        c, quality = model.config, torch.tensor([0])
+        x, flow = torch.empty(1, 3, height, width), torch.empty(1, 2, height, width)
+        memory = torch.empty(1, c.state_channels, height // 16, width // 16)
+        state = LearnedState(x, torch.empty(1, c.widths[0], height, width), memory, 1)
+        y = torch.empty(1, c.y_channels, height // 16, width // 16)
+        m = torch.empty(1, c.motion_channels, height // 16, width // 16)
+
+    def moved(codec: MotionCodec) -> None:
+        _prior(codec.latents, m, codec.still(m))
+        codec.synthesise(m, m, quality)
+
+    def backbone(encodes: bool) -> None:
+        if encodes:
+            found(model.motion)
+        moved(model.motion)
+        contexts = model.context(state, flow)
+        if encodes:
+            model.latents.hyper_symbols(model.encode(x, contexts, quality))
+        _prior(model.latents, y, memory)
+        model.decode(y, y, contexts, quality)
+
+    def mv_frame() -> None:
+        moved(model.mv)
+        warp(x, flow)
+
+    def found(codec: MotionCodec) -> None:
+        codec.latents.hyper_symbols(codec.analyse(x, x, quality))
+
+    runs: dict[str, Callable[[], object]] = {
+        "STEM, a backbone, encoder": lambda: backbone(True),
+        "STEM, a backbone, decoder": lambda: backbone(False),
+        "STEM, an MV frame, encoder": lambda: (found(model.mv), mv_frame()),
+        "STEM, an MV frame, decoder": mv_frame,
+    }
+    return {name: _measured(run) | {"held_mib": held(run)} for name, run in runs.items()}
+
+
+def _prior(latents: PaperLatents, y: Tensor, memory: Tensor) -> None:
+    """The exact networks' work for latents like y."""
+    quality, prior = torch.tensor([0], device="meta"), latents.prior
+    z = torch.empty(1, prior.z_channels, y.shape[2] // 4, y.shape[3] // 4, device="meta")
+    params = prior.params(z, quality, memory)
+    for turn in range(2):
+        prior.predict(turn, params, y, quality)
 
 
 def held(run: Callable[[], object]) -> float:

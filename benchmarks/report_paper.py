@@ -66,7 +66,7 @@ def clip_size_table(result: Result) -> str:
     rows = [
         [
             f"{size}, {name}",
-            *(f"{part[key] / 1000:,.0f}" for key in ("gflop", "attention_gflop")),
+            *(f"{part[key] / 1000:,.1f}" for key in ("gflop", "attention_gflop")),
             *(f"{part[key] / 1024:,.1f}" for key in ("largest_mib", "held_mib")),
         ]
         for size, parts in result["work"].items()
@@ -76,8 +76,8 @@ def clip_size_table(result: Result) -> str:
     return "\n\n".join(
         [
             parameter_table(result),
-            f"One clip of {result['frames']} frames in float32. A multiply-add counts as two operations; the "
-            "largest tensor is the largest single output; what is held at most is all outputs that live at "
+            f"One clip of {result['frames']} frames in float32; of the learned STEM one frame, where an encoder's "
+            "side has the decoder's in it. A multiply-add counts as two operations; the largest tensor is the largest single output; what is held at most is all outputs that live at "
             "once, without parameters: in bfloat16 half of it.",
             table(head, rows),
             provenance(result),

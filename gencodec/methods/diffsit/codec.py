@@ -35,7 +35,7 @@ from gencodec.codec import (
 )
 from gencodec.entropy.motion import MotionCoder
 from gencodec.methods.diffsit.pieces import ALL_ANCHORS, Piece, StemCoder, StemState
-from gencodec.methods.diffsit.rendering import Generator, Renderer, Rendition, load_generator
+from gencodec.methods.diffsit.rendering import Renderer, Rendition, load_generator
 from gencodec.methods.diffsit.settings import Options
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.s2vc.cuts import Window, windows_of
@@ -102,16 +102,17 @@ class DiffSit(Codec):
         options = Options.unpack(settings)
         key = KeyFrameCoder(weights.files["intra"], weights.metadata["intra"], device)
         key.tune = "lpips"
+        if weights.preset == "paper":
+            from gencodec.methods.diffsit.paper.folder import load_paper  # needs diffusers and peft
+
+            coder, renderer = load_paper(weights, key, options)
+            return cls(coder, renderer, options, weights.preset, weights.id)
         loop = LoopCoder(
             weights.files["s2vc"], key, weights.metadata["s2vc"].get("fingerprint", ""), ALL_ANCHORS
         )
         tensors, metadata = weights.files["diffsit"], weights.metadata["diffsit"]
-        generator: Generator | None = None
-        if options.diffusion and weights.preset == "paper":
-            from gencodec.methods.diffsit.paper.folder import load_paper  # needs diffusers and peft
-
-            generator = load_paper(weights, key.device)
-        elif options.diffusion:
+        generator = None
+        if options.diffusion:
             generator = load_generator(tensors, metadata.get("generator", "{}"), key.device)
         coder = StemCoder(loop, MotionCoder.load(tensors, MV_TABLES), options.chain)
         renderer = Renderer(generator, options.clip_length, key.device)

@@ -15,6 +15,7 @@ from gencodec.methods.diffsit.paper.base import sketch
 from gencodec.methods.diffsit.paper.config import PaperConfig
 from gencodec.methods.diffsit.paper.generator import PaperGenerator
 from gencodec.methods.diffsit.paper.prompt import TOKENS
+from gencodec.methods.diffsit.paper.stem_model import StemModel
 
 WAN_VAE: dict[str, Any] = {}
 WAN_TRANSFORMER: dict[str, Any] = {
@@ -48,7 +49,20 @@ def parameters(config: PaperConfig | None = None) -> dict[str, int]:
         "LoRA": lora,
         "FTE": _count(generator.types) if generator.config.fte else 0,
         "empty prompt": generator.prompt.numel(),
+    } | parameters_of_stem()
+
+
+def parameters_of_stem() -> dict[str, int]:
+    """Of the learned STEM, whose published sizes are not known."""
+    with torch.device("meta"):
+        model = StemModel()
+    exact = [latents.prior for latents in model.codecs().values()]
+    counts = {
+        "STEM, motion of backbones": _count(model.motion) - _count(model.motion.latents.prior),
+        "STEM, motion of MV frames": _count(model.mv) - _count(model.mv.latents.prior),
+        "STEM, exact priors": _count(*exact, model.temporal),
     }
+    return counts | {"STEM, the rest": _count(model) - sum(counts.values())}
 
 
 def _count(*modules: nn.Module) -> int:

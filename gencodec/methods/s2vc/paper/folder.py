@@ -9,18 +9,19 @@ docs/methods/s2vc-paper.md says more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gencodec.codec import Weights, WeightsMissing
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.s2vc.paper.base import HELP, PARTS, load_base, sketch
 from gencodec.methods.s2vc.paper.config import parse_config
 from gencodec.methods.s2vc.paper.generator import PaperGenerator, own_names
+from gencodec.methods.s2vc.paper.latents import PaperLatents
 from gencodec.methods.s2vc.paper.loop import NOT_FLOAT, PaperLoopCoder
 from gencodec.methods.s2vc.paper.pcodec import PCodec
 from gencodec.methods.s2vc.paper.rendering import PaperRenderer
@@ -39,6 +40,7 @@ from gencodec.weights import ZOO, file_digest, id_of, load_file
 
 OWN, KEY_FRAMES = "s2vc-paper.safetensors", "intra-tiny-4.safetensors"
 PREFIX = "generator."
+TABLE_PARTS = ("cdf", "offset", "mode", "length", "skip")
 CONFIGS = {"unet": "config.json", "vae": "config.json", "scheduler": "scheduler_config.json"}
 
 
@@ -76,7 +78,8 @@ def load_paper(weights: Weights, key: KeyFrameCoder, reset_period: int) -> tuple
     folders = {part: Path(weights.metadata["base"][part]) for part in PARTS}
     base, problems = load_base(folders)
     with torch.device("meta"):
-        wanted: Shapes = expected(PCodec(config))
+        model = PCodec(config)
+        wanted: Shapes = expected(model, {"latents.": model.latents}, NOT_FLOAT)
     configs = [read_json(folders[part] / CONFIGS[part], HELP) for part in PARTS[:2]]
     wanted |= expected_of_generator(sketch(configs[0], configs[1], config))
     problems += [f"{OWN}: {problem}" for problem in differences(wanted, tensors)]
@@ -100,18 +103,18 @@ def fill(generator: PaperGenerator, tensors: Mapping[str, Tensor]) -> None:
 # ---- what must be there ------------------------------------------------------------------------------------
 
 
-def expected(model: PCodec) -> Shapes:
-    """Names and shapes of the tensors of the loop: float ones, exact ones, tables."""
+def expected(model: nn.Module, codecs: Mapping[str, PaperLatents], not_float: Sequence[str]) -> Shapes:
+    """Names and shapes of a loop's tensors: float ones, exact ones, tables of latents by their prefix."""
     state = model.state_dict()
-    shapes: Shapes = {name: tuple(state[name].shape) for name in float_names(model, NOT_FLOAT)}
-    in_table = {layer for _, layer in model.latents.prior.tables()}
+    shapes: Shapes = {name: tuple(state[name].shape) for name in float_names(model, not_float)}
+    in_table = {layer for latents in codecs.values() for _, layer in latents.prior.tables()}
     for name, layer in model.named_modules():
         if isinstance(layer, ExactConv2d):
             out = len(layer.bias)
             shapes[f"{name}.weight"], shapes[f"{name}.exponent"] = tuple(layer.weight.shape), (out,)
             shapes[f"{name}.bias"] = (NUM_QUALITIES, out) if layer in in_table else (out,)
-    parts = ("cdf", "offset", "mode", "length", "skip")
-    return shapes | {f"latents.{which}_tables.{part}": None for which in ("y", "z") for part in parts}
+    parts = [f"{which}_tables.{part}" for which in ("y", "z") for part in TABLE_PARTS]
+    return shapes | {prefix + part: None for prefix in codecs for part in parts}
 
 
 def expected_of_generator(generator: PaperGenerator) -> Shapes:
