@@ -5,7 +5,8 @@
 
 Reads those that are there of rd-video.json and rd-intra.json (rd.py), speed-metrics.json (metrics_speed.py),
 speed-entropy.json (speed.py), exact-cuda.json (exact_cuda.py), size-s2vc-paper.json (s2vc_paper_size.py),
-speed-s2vc-paper.json (s2vc_paper_speed.py), the last two for docs/methods/s2vc-paper.md; speed-s2vc.json
+speed-s2vc-paper.json (s2vc_paper_speed.py), the last two for docs/methods/s2vc-paper.md, those of
+`diffsit` (diffsit_paper_size.py, diffsit_paper_speed.py) for docs/methods/diffsit-paper.md; speed-s2vc.json
 (speed.py), ablations-s2vc.json (s2vc_ablations.py), drift-s2vc.json (s2vc_drift.py), and the same three of
 `extreme` (speed.py, codec_ablations.py, extreme_drift.py), of `diffsit` the first two and frames-diffsit.json
 (diffsit_frames.py). The curves of whole clips become docs/images/rd-video.svg.
@@ -25,7 +26,7 @@ import report_extreme
 import report_s2vc
 from report_choosing import choosing
 from report_codec import ablation_detail, speed_detail
-from report_paper import size_table, speed_table
+from report_paper import clip_size_table, clip_speed_table, size_table, speed_table
 from report_video import metrics_detail, picture, video_detail, video_summary
 from report_words import Result, percent, provenance, table
 
@@ -66,8 +67,9 @@ def pages(root: Path) -> dict[Path, str]:
         readme: _between_markers(readme, sections(results, SUMMARIES)),
         docs / "benchmarks.md": f"# Benchmarks\n\n{origin}\n\n{detail}\n",
     }
-    if (paper := docs / "methods" / "s2vc-paper.md").exists():
-        found[paper] = _between_markers(paper, sections(results, PAPER))
+    for name, writers in PAPERS.items():
+        if (paper := docs / "methods" / name).exists():
+            found[paper] = _between_markers(paper, sections(results, writers))
     if (page := docs / "choosing.md").exists():
         found[page] = _between_markers(page, choosing(results))
     if "rd-video" in results:
@@ -193,9 +195,9 @@ SUMMARIES: dict[str, Callable[[Result], str]] = {
     "rd-intra": rd_summary,
     "speed-entropy": entropy_summary,
 }
-PAPER: dict[str, Callable[[Result], str]] = {
-    "size-s2vc-paper": size_table,
-    "speed-s2vc-paper": speed_table,
+PAPERS: dict[str, dict[str, Callable[[Result], str]]] = {
+    "s2vc-paper.md": {"size-s2vc-paper": size_table, "speed-s2vc-paper": speed_table},
+    "diffsit-paper.md": {"size-diffsit-paper": clip_size_table, "speed-diffsit-paper": clip_speed_table},
 }
 DETAILS: dict[str, Callable[[Result], str]] = {
     "rd-video": video_detail,

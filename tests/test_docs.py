@@ -23,6 +23,7 @@ from gencodec.codec import CorruptStream, Packet, VideoInfo
 from gencodec.rate import ConstantQuality
 from gencodec.training.cli import parse as parse_intra
 from gencodec.training.diffsit_cli import parse as parse_diffsit
+from gencodec.training.diffsit_paper_cli import parse as parse_diffsit_paper
 from gencodec.training.extreme_cli import parse as parse_extreme
 from gencodec.training.recipe import Recipe
 from gencodec.training.s2vc_cli import parse as parse_s2vc
@@ -144,6 +145,7 @@ PARSERS = {
     ("intra", "tiny"): parse_intra,
     ("extreme", "tiny"): parse_extreme,
     ("diffsit", "tiny"): parse_diffsit,
+    ("diffsit", "paper"): parse_diffsit_paper,
     ("s2vc", "tiny"): parse_s2vc,
     ("s2vc", "paper"): parse_paper,
 }

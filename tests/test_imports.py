@@ -102,7 +102,7 @@ import sys, gencodec
 codec = gencodec.create("toy")
 gencodec.encode({str(clip_file)!r}, {str(tmp_path / "a.gcv")!r}, codec=codec, quality=30)
 gencodec.decode({str(tmp_path / "a.gcv")!r}).save({str(tmp_path / "a.mp4")!r})
-import gencodec.cli, gencodec.methods.intra.codec, gencodec.methods.s2vc.codec
+import gencodec.cli, gencodec.methods.intra.codec, gencodec.methods.s2vc.codec, gencodec.methods.diffsit.codec
 heavy = [name for name in {HEAVY!r} if name in sys.modules]
 assert not heavy, heavy
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -56,6 +57,13 @@ def check_budget(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     """Stop with a message where no length is given."""
     if options.steps is None and options.minutes is None:
         parser.error("give a budget: --steps N, --minutes M, or both")
+
+
+def preset_of(args: list[str]) -> str | None:
+    """What --preset says, whatever else is there."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--preset")
+    return cast("str | None", parser.parse_known_args(args)[0].preset)
 
 
 def budgets(options: argparse.Namespace) -> tuple[Budget, Budget]:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from gencodec.methods.diffsit.generator import GeneratorConfig
-from gencodec.training.cli import add_budget, budgets, check_budget
+from gencodec.training.cli import add_budget, budgets, check_budget, preset_of
 from gencodec.training.clips import ClipBank
 from gencodec.training.data import Bank, BatchSource
 from gencodec.training.diffsit_autoencoder import AutoencoderRecipe, AutoencoderTask
@@ -50,6 +50,7 @@ def parse(args: list[str]) -> argparse.Namespace:
         description="Train a stage of diffsit. A run goes on from the checkpoint in --out if there is one.",
     )
     add = parser.add_argument
+    add("--preset", choices=("tiny", "paper"), default="tiny", help="paper has its own: --preset paper -h")
     add("--stage", required=True, choices=STAGES)
     add("--data", type=Path, nargs="+", help="folders of clips (record, autoencoder, flow)")
     add("--photos", type=Path, nargs="+", help="folders of photographs that move, instead or besides (same)")
@@ -89,6 +90,10 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
 
 def train_diffsit(args: list[str]) -> None:
     """Train one stage."""
+    if preset_of(args) == "paper":
+        from gencodec.training.diffsit_paper_cli import train_paper  # needs diffusers
+
+        return train_paper(args)
     options = parse(args)
     options.out = options.out or Path("runs") / f"diffsit-{options.stage}"
     STAGES[options.stage](options)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from torch import Tensor
 from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.generator import GeneratorConfig
 from gencodec.methods.s2vc.model import CodingLoop
-from gencodec.training.cli import add_budget, budgets, check_budget
+from gencodec.training.cli import add_budget, budgets, check_budget, preset_of
 from gencodec.training.clips import ClipBank
 from gencodec.training.data import Bank, BatchSource
 from gencodec.training.moving_photos import MovingPhotos
@@ -91,19 +91,13 @@ def parse(args: list[str]) -> argparse.Namespace:
 
 def train_s2vc(args: list[str]) -> None:
     """Train one stage."""
-    if _preset(args) == "paper":
+    if preset_of(args) == "paper":
         from gencodec.training.s2vc_paper_cli import train_paper  # needs diffusers
 
         return train_paper(args)
     options = parse(args)
     options.out = options.out or Path("runs") / f"s2vc-{options.stage}"
     STAGES[options.stage](options)
-
-
-def _preset(args: list[str]) -> str | None:
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--preset")
-    return cast("str | None", parser.parse_known_args(args)[0].preset)
 
 
 def _record(options: argparse.Namespace) -> None:

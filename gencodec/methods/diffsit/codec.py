@@ -44,6 +44,8 @@ from gencodec.methods.s2vc.loop import LoopCoder
 from gencodec.nn.quality import NUM_QUALITIES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from typing_extensions import Self
 
 MV_TABLES = "mv"  # of the motion of MV frames, in the weights file
@@ -66,7 +68,7 @@ class DiffSit(Codec):
     qualities: ClassVar[range] = range(NUM_QUALITIES)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
         "tiny": (("diffsit-tiny-1", "s2vc-tiny-2", "intra-tiny-4"),),
-        "paper": (),
+        "paper": (),  # from a folder: `weights_from`
     }
     paper: ClassVar[str] = "Diff-SIT, https://arxiv.org/abs/2603.18501"
 
@@ -87,11 +89,25 @@ class DiffSit(Codec):
         return Options.of(**options).pack()
 
     @classmethod
+    def weights_from(cls, preset: str, path: Path | str | None) -> Weights | None:
+        """See `Codec.weights_from`: the paper preset's folder is that of docs/methods/diffsit-paper.md."""
+        if preset != "paper":
+            return None
+        from gencodec.methods.diffsit.paper.folder import read_folder
+
+        return read_folder(path)
+
+    @classmethod
     def load(cls, weights: Weights, settings: bytes, *, device: torch.device | str) -> Self:
         """See `Codec.load`."""
         options = Options.unpack(settings)
         key = KeyFrameCoder(weights.files["intra"], weights.metadata["intra"], device)
         key.tune = "lpips"
+        if weights.preset == "paper":
+            from gencodec.methods.diffsit.paper.folder import load_paper  # needs diffusers and peft
+
+            coder, renderer = load_paper(weights, key, options)
+            return cls(coder, renderer, options, weights.preset, weights.id)
         loop = LoopCoder(
             weights.files["s2vc"], key, weights.metadata["s2vc"].get("fingerprint", ""), ALL_ANCHORS
         )
