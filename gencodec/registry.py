@@ -29,6 +29,7 @@ BUILT_IN = {
     "intra": BuiltIn(1, "gencodec.methods.intra.codec:Intra"),
     "extreme": BuiltIn(2, "gencodec.methods.extreme.codec:Extreme"),
     "s2vc": BuiltIn(3, "gencodec.methods.s2vc.codec:S2vc"),
+    "diffsit": BuiltIn(4, "gencodec.methods.diffsit.codec:DiffSit"),
 }
 
 

@@ -41,15 +41,21 @@ WEIGHTS: dict[str, WeightsFile] = {
         "MIT",
         "trained by this project: docs/training.md",
     ),
-    "s2vc-tiny-2": WeightsFile(
-        "s2vc-tiny-2.safetensors",
-        "b1fd488f7491314097de491aa9f359e5fda0b976bebdac3375ed39ab519afea5",
+    "s2vc-tiny-3": WeightsFile(
+        "s2vc-tiny-3.safetensors",
+        "ce055cb557ba13ac9300a8f91091607dc922f5bb3abedf615b0541c2a688ad9d",
         "MIT",
         "trained by this project: docs/training.md",
     ),
     "extreme-tiny-1": WeightsFile(
         "extreme-tiny-1.safetensors",
         "41c947f48ae1667de0572790556e4644abcbe785f8f91ff29b86ab79c8e6c1ce",
+        "MIT",
+        "trained by this project: docs/training.md",
+    ),
+    "diffsit-tiny-1": WeightsFile(
+        "diffsit-tiny-1.safetensors",
+        "b7da4ec140f1bf5ac3112f12420397d0bc9179cfe38c7d9bb06af62ddb439ece",
         "MIT",
         "trained by this project: docs/training.md",
     ),

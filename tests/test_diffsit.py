@@ -73,7 +73,7 @@ def tables() -> dict[str, Tensor]:
 
 
 def weights() -> Weights:
-    (intra, intra_data), (s2vc, s2vc_data) = (load_named(n) for n in ("intra-tiny-4", "s2vc-tiny-2"))
+    (intra, intra_data), (s2vc, s2vc_data) = (load_named(n) for n in ("intra-tiny-4", "s2vc-tiny-3"))
     files = {"intra": intra, "s2vc": s2vc, "diffsit": tables()}
     return Weights("tiny", files, {"intra": intra_data, "s2vc": s2vc_data, "diffsit": {}}, 7)
 

@@ -17,7 +17,7 @@ from gencodec import registry
 
 FOLDER = Path(__file__).parent
 QUALITIES = (5, 30, 60)
-FRAMES = {"s2vc": 6, "extreme": 9}  # enough for an anchor, for a restart; 2 of intra
+FRAMES = {"s2vc": 6, "extreme": 9, "diffsit": 12}  # enough for an anchor, a restart, two pieces; intra: 2
 
 
 def clip(num_frames: int = 2, height: int = 70, width: int = 100) -> torch.Tensor:
