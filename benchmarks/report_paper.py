@@ -76,9 +76,10 @@ def clip_size_table(result: Result) -> str:
     return "\n\n".join(
         [
             parameter_table(result),
-            f"One clip of {result['frames']} frames in float32; of the learned STEM one frame, where an encoder's "
-            "side has the decoder's in it. A multiply-add counts as two operations; the largest tensor is the largest single output; what is held at most is all outputs that live at "
-            "once, without parameters: in bfloat16 half of it.",
+            f"One clip of {result['frames']} frames in float32; of the learned STEM one frame, where an "
+            "encoder's side has the decoder's in it. A multiply-add counts as two operations; the largest "
+            "tensor is the largest single output; what is held at most is all outputs that live at once, "
+            "without parameters: in bfloat16 half of it.",
             table(head, rows),
             provenance(result),
         ]

@@ -46,7 +46,7 @@ from gencodec.weights import load_named
 
 __all__ = ["_registered"]  # a fixture for all tests here, too
 STEM = StemConfig(
-    widths=(8, 12, 16),
+    widths=(8, 16, 24),
     y_channels=16,
     z_channels=8,
     motion_channels=8,
@@ -230,7 +230,7 @@ def test_features_are_forgotten_at_a_reset() -> None:
         for age, is_same in ((1, False), (2, True), (3, False), (4, True)):
             now = model.context(state._replace(features=features, age=age), flow)
             assert all(torch.equal(a, b) == is_same for a, b in zip(now, fresh, strict=True))
-    assert [tuple(c.shape[1:]) for c in fresh] == [(8, 64, 64), (12, 32, 32), (16, 16, 16)]
+    assert [tuple(c.shape[1:]) for c in fresh] == [(8, 64, 64), (16, 32, 32), (24, 16, 16)]
 
 
 # ---- training ----------------------------------------------------------------------------------------------
