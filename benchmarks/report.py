@@ -24,6 +24,7 @@ from pathlib import Path
 import report_diffsit
 import report_extreme
 import report_s2vc
+from report_choosing import choosing
 from report_codec import ablation_detail, speed_detail
 from report_paper import clip_size_table, clip_speed_table, size_table, speed_table
 from report_video import metrics_detail, picture, video_detail, video_summary
@@ -69,6 +70,8 @@ def pages(root: Path) -> dict[Path, str]:
     for name, writers in PAPERS.items():
         if (paper := docs / "methods" / name).exists():
             found[paper] = _between_markers(paper, sections(results, writers))
+    if (page := docs / "choosing.md").exists():
+        found[page] = _between_markers(page, choosing(results))
     if "rd-video" in results:
         found[docs / "images" / "rd-video.svg"] = picture(results["rd-video"])
     return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from gencodec.api import DecodedVideo, create, decode, encode
+    from gencodec.api import create, decode, encode
     from gencodec.codec import (
         Codec,
         CorruptStream,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         VideoInfo,
         WeightsMissing,
     )
+    from gencodec.decoded import DecodedVideo
     from gencodec.evaluation.compare import Comparison, compare
     from gencodec.rate import ConstantQuality, TargetBitrate, TargetBpp, TargetLpips
     from gencodec.registry import codec_class, method_names
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from gencodec.video import open_video, write_video
 
 _MODULES = {
-    "api": ["DecodedVideo", "create", "decode", "encode"],
+    "api": ["create", "decode", "encode"],
     "codec": [
         "Codec",
         "CorruptStream",
@@ -41,6 +42,7 @@ _MODULES = {
         "VideoInfo",
         "WeightsMissing",
     ],
+    "decoded": ["DecodedVideo"],
     "evaluation.compare": ["Comparison", "compare"],
     "rate": ["ConstantQuality", "TargetBitrate", "TargetBpp", "TargetLpips"],
     "registry": ["codec_class", "method_names"],

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from gencodec import registry, weights, wire
-from gencodec.api import Stream
 from gencodec.cli_output import put, put_json, put_table
 from gencodec.codec import Codec, FrameType, UnsupportedStream, WeightsMissing
+from gencodec.decoded import Stream
 from gencodec.wire import Gop, Header
 
 

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import asdict, replace
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from itertools import product
 from pathlib import Path
@@ -38,15 +38,8 @@ from gencodec.metrics.lpips import Lpips
 from gencodec.nn.motion import BLOCK
 from gencodec.nn.state import export_float
 from gencodec.rate import ConstantQuality, TargetBpp, TargetLpips
-from gencodec.training.diffsit_record import (
-    DiffsitBank,
-    count_tables,
-    mv_tables,
-    read_records,
-    record,
-    record_clip,
-    stem_coder,
-)
+from gencodec.training.diffsit_record import DiffsitBank, read_records, record, record_plain
+from gencodec.training.diffsit_sent import count_tables, mv_tables, record_sent, stem_coder
 from gencodec.video import open_video
 from gencodec.weights import load_named
 
@@ -76,7 +69,7 @@ class Darker:
 def tables() -> dict[str, Tensor]:
     """Counted on a clip that is made here."""
     coder, x = stem_coder(), panning(9, 96, 96)
-    return count_tables([record_clip(coder, x, q) for q in (20, 50)]).to_tensors(MV_TABLES)
+    return count_tables([record_sent(coder, x.float() / 255, q) for q in (20, 50)]).to_tensors(MV_TABLES)
 
 
 def weights() -> Weights:
@@ -454,7 +447,7 @@ class Clips:
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("records")
-    record(stem_coder(), Clips(), folder, first=0, count=2)
+    record(partial(record_sent, stem_coder()), Clips(), folder, "cpu", first=0, count=2)
     return folder
 
 
@@ -470,6 +463,21 @@ def test_records_are_what_a_decoder_has(records: Path) -> None:
         assert away.abs().max() < 0.51  # in pieces or at once, it is the same
         assert one.is_mv.tolist() == mv_frames(21, 1)
         assert one.motion.shape == (21, 2, 48 // BLOCK, 64 // BLOCK)
+
+
+def test_records_without_the_entropy_coder_are_next_to_the_same() -> None:
+    """But for symbols that are chosen, and motion that is weighed by its real bits."""
+    x, coder = panning(9, 96, 64).float() / 255, stem_coder()
+    coder.loop.key.tune = "psnr"
+    sent = record_sent(coder, x, 40)
+    plain = record_plain(coder.loop.loop, coder.loop.key.model, x, 40)
+    assert torch.equal(sent.is_mv, plain.is_mv)
+    assert torch.equal(sent.x, plain.x)
+    assert (sent.picture[1].int() - plain.picture[1].int()).abs().max() <= 1  # the key frame
+    a, b = ((r.picture.float() - r.x.float()).square().mean((1, 2, 3)) for r in (sent, plain))
+    assert torch.allclose(a[1::3], b[1::3], rtol=0.25)
+    assert float(b.mean()) == pytest.approx(float(a.mean()), rel=0.25)
+    assert plain.motion[::3].any()
 
 
 def test_windows_of_records(records: Path) -> None:

@@ -33,11 +33,8 @@ from gencodec.methods.diffsit.paper.prompt import FILE as PROMPT
 from gencodec.methods.diffsit.paper.prompt import read_prompt, write_prompt
 from gencodec.rate import ConstantQuality
 from gencodec.training.diffsit_paper import PaperRecipe, PaperTask, Stage
-from gencodec.training.diffsit_record import (
-    DiffsitBank,
-    Record,
-    count_tables,
-)
+from gencodec.training.diffsit_record import DiffsitBank, Record
+from gencodec.training.diffsit_sent import count_tables
 from gencodec.training.trainer import Task
 from gencodec.weights import save_whole
 

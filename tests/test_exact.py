@@ -12,6 +12,7 @@ from torch import nn
 
 from gencodec.entropy.prior import LatentPrior
 from gencodec.nn import exact
+from gencodec.nn.equalise import equalise
 from gencodec.nn.exact import ACT_MAX, ACT_STEP, ExactConv2d, ExactPixelShuffle, ExactResidual, to_activation
 from gencodec.nn.exact_io import export_exact, load_exact
 from gencodec.nn.exact_ref import exact_conv2d_ref
@@ -155,7 +156,7 @@ def test_equalising_changes_no_output_and_fills_the_range():
         return [v for turn in prior.predict_all(features, y, q) for v in turn]
 
     before = run()
-    exact.equalise(prior.links(), run)
+    equalise(prior.links(), run)
     for a, b in zip(before, run(), strict=True):
         assert torch.allclose(a, b, atol=0.13)  # means are rounded to 1/8
     seen = []

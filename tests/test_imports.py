@@ -21,6 +21,7 @@ VIDEO = {"video", "video_in", "video_out", "video_frame", "video_timing", "colou
 FILES = {"wire", "chunks", "container", "rate", "atomic", "weights", "registry", "results"}
 TOP = {
     "api",
+    "decoded",
     "cli",
     "cli_output",
     "cli_info",

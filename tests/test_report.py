@@ -157,6 +157,22 @@ def test_diffsit_has_its_options_and_its_frames_by_type(root: Path) -> None:
     assert "| 8 | 0.2000 | 0.2200 | 0.1000 | 0.1100 | 0.3300 | 5.4 % | 3.00 | 2.50 |" in details
 
 
+def test_choosing_has_the_rate_at_equal_look(root: Path) -> None:
+    curve = [("new", 0.01, 0.4, 20.0), ("new", 0.04, 0.1, 24.0), ("other", 0.1, 0.1, 30.0)]
+    means = [
+        {"codec": codec, "bpp": bpp, "lpips_alex": lpips, "psnr": psnr, "dists": 0.2, "flicker": 9.0}
+        for codec, bpp, lpips, psnr in curve
+    ]
+    found = report.choosing({"rd-video": VIDEO | {"means": means}})
+    # a third of the way from .1 to .4, in the logarithm of the rate
+    assert f"| `new` | 0.0100 | 0.0159 | {0.04 * 0.25 ** (1 / 3):.4f} |" in found
+    assert "| 0.200 | 22.7 | 9.0 |" in found
+    assert "| `other` | none | none | none | none | none | none | none |" in found
+    slow, fast = ({"encode": {"median": s}, "decode": {"median": s}} for s in (20.0, 4.0))
+    speed = {"results": {"frames": 40, "qualities": [{"seconds": slow}, {"seconds": fast}]}}
+    assert "| `extreme` | 2.0 to 10.0 | 2.0 to 10.0 |" in report.choosing({"speed-extreme": speed})
+
+
 def test_check_notices_pages_that_are_out_of_date(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main(["--root", str(root), "--check"]) == 1
     assert "benchmarks.md is out of date" in capsys.readouterr().out

@@ -437,7 +437,7 @@ cv2.cvtColor = lambda picture, code: picture[..., ::-1]
 sys.modules["cv2"] = cv2
 from gencodec import training
 training.run("intra", sys.argv[2:])
-from gencodec.training import s2vc_cli
+from gencodec.training import diffsit_cli, diffsit_joint, diffsit_record, s2vc_cli
 sys.path.insert(0, sys.argv[1])
 import exact_cuda
 assert dict(exact_cuda.networks(1))

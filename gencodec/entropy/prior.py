@@ -20,15 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from gencodec.entropy.scales import NUM_SCALES
-from gencodec.nn.exact import (
-    ACT_MAX,
-    ACT_STEP,
-    ExactConv2d,
-    ExactPixelShuffle,
-    Link,
-    round_clamp,
-    to_activation,
-)
+from gencodec.nn.equalise import Link
+from gencodec.nn.exact import ACT_MAX, ACT_STEP, ExactConv2d, ExactPixelShuffle, round_clamp, to_activation
 from gencodec.nn.layers import compand
 from gencodec.nn.quality import NUM_QUALITIES, QualityTable
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from gencodec.entropy.prior import LatentPrior
-from gencodec.nn.exact import ACT_MAX, ACT_STEP, ExactConv2d, headroom, pattern, to_activation
+from gencodec.nn.equalise import headroom
+from gencodec.nn.exact import ACT_MAX, ACT_STEP, ExactConv2d, pattern, to_activation
 from gencodec.nn.layers import compand
 
 LEAK = 0.5  # of the state that a frame leaves; a power of two, so that it cannot round twice

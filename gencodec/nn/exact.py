@@ -7,28 +7,27 @@ summation gives the same bits. The bound is kept by projection in training and c
 weights are loaded.
 
 Training goes through the same code with straight-through gradients. A network is first trained in float
-(`exact = False`), then converted: `equalise` fills the activation range, `convert` freezes the weights'
-grids.
+(`exact = False`), then converted: `equalise.equalise` fills the activation range, `convert` freezes the
+weights' grids.
 """
 
 from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gencodec.nn.plain_conv import plain_conv2d
+
 ACT_STEP = 2.0**-3
 ACT_MAX = 16.0
 WEIGHT_MAX = 127  # weights are integers in ±127 times their channel's step
 MAX_SUM = 2**24  # float32 holds every integer up to here
-MARGIN = 1.5  # room that `equalise` leaves for activations larger than any of its sample
-MAX_COLUMNS = 2**20  # numbers in an im2col matrix; beyond it does not stay in a core's cache
 SLOPE = 2.0**-3  # of the leaky ReLU; a power of two keeps the product grid
 
 Way = Literal["double", "single", "conv"]
@@ -79,54 +78,6 @@ def safe_way(device: torch.device) -> Way:
     """
     x86 = device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64")
     return "single" if x86 and torch.get_float32_matmul_precision() == "highest" else "double"
-
-
-def plain_conv2d(x: Tensor, taps: Tensor, stride: int, padding: int) -> Tensor:
-    """Convolve by plain sums of products: x (B,C,H,W), taps (O,k,k,C) in float32 or float64 -> float32.
-
-    Every term is a product and every sum a sum, which torch's convolution does not promise (Winograd). Small
-    maps are laid out as columns (im2col) for one matrix product. On large ones copying everything k x k
-    times would cost more than the arithmetic: there each tap has its product, on a view of the padded map.
-    """
-    k = taps.shape[1]
-    height, width = ((n + 2 * padding - k) // stride + 1 for n in x.shape[-2:])
-    below = padding + (stride == 1 < k)  # a row more: views of whole lines end beyond the last one
-    padded = F.pad(x.to(taps.dtype), (padding, padding, padding, below)) if k > 1 else x.to(taps.dtype)
-    with torch.autocast(x.device.type, enabled=False):
-        if height * width * x.shape[1] * k * k <= MAX_COLUMNS:
-            return _by_columns(padded, taps, stride, (height, width)).float()
-        return _by_taps(padded, taps, stride, (height, width)).float()
-
-
-def _by_columns(padded: Tensor, taps: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
-    """One product of the taps side by side with what each of them sees, copied."""
-    batch, out, k = len(padded), *taps.shape[:2]
-    b, c, row, column = padded.stride()
-    shape = (batch, k, k, padded.shape[1], *size)
-    seen = padded.as_strided(shape, (b, row, column, c, stride * row, stride * column))
-    side_by_side = taps.reshape(1, out, -1).expand(batch, -1, -1)
-    return torch.bmm(side_by_side, seen.reshape(batch, -1, size[0] * size[1])).reshape(batch, out, *size)
-
-
-def _by_taps(padded: Tensor, taps: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
-    """The sum of the taps' products. At stride 1 lines keep their padding until the end."""
-    batch, out, k = len(padded), *taps.shape[:2]
-    line = padded.shape[-1] if stride == 1 else size[1]
-    total = padded.new_zeros(batch, out, size[0] * line)
-    for i in range(k):
-        for j in range(k):
-            seen = _seen(padded, i, j, stride, (size[0], line))
-            total.baddbmm_(taps[:, i, j].expand(batch, -1, -1), seen)
-    return total.reshape(batch, -1, size[0], line)[..., : size[1]]
-
-
-def _seen(padded: Tensor, row: int, column: int, stride: int, size: tuple[int, int]) -> Tensor:
-    """What the tap at (row, column) sees of a padded picture for an output of `size`: (B,C,places)."""
-    height, line = size
-    if stride > 1:
-        return padded[..., row::stride, column::stride][..., :height, :line].flatten(2)
-    start = row * line + column
-    return padded.flatten(2)[..., start : start + height * line]
 
 
 class ExactConv2d(nn.Module):
@@ -294,58 +245,6 @@ def check_bounds(modules: Iterable[nn.Module]) -> None:
     """Raise ValueError if any layer breaks the exactness bound."""
     for layer in exact_layers(*modules):
         layer.check_bound()
-
-
-@dataclass(frozen=True)
-class Link:
-    """A producer whose channels may be rescaled because everyone who reads them is known.
-
-    `output` is the module whose output the consumers read (a pixel shuffle around the producer, or the
-    producer itself); the producer's channels are the first ones of each consumer's input. `tables` are added
-    to the producer's bias.
-    """
-
-    output: nn.Module
-    producer: ExactConv2d
-    consumers: Sequence[ExactConv2d]
-    tables: Sequence[Tensor] = ()  # (rows,channels)
-
-
-@torch.no_grad()
-def equalise(links: Sequence[Link], run: Callable[[], object]) -> None:
-    """Scale channels by powers of two so that activations fill ±ACT_MAX; what the network computes stays the
-    same.
-
-    `run` passes calibration data through the network, still in float. The 99.95th percentile of each channel
-    is brought just below the clamp. Leaky ReLU is positively homogeneous, so that a factor moves through it.
-    """
-    seen: dict[nn.Module, Tensor] = {}
-    hooks = [link.output.register_forward_hook(lambda m, _, out: seen.__setitem__(m, out)) for link in links]
-    run()
-    for hook in hooks:
-        hook.remove()
-    factors = {link.output: headroom(seen[link.output]) for link in links}
-    for link in links:
-        factor = factors[link.output]  # (C,)
-        spread = factor.repeat_interleave(
-            len(link.producer.bias) // len(factor)
-        )  # a pixel shuffle takes 4 for 1
-        link.producer.weight.mul_(spread[:, None, None, None])
-        for values in (link.producer.bias, *link.tables):
-            values.mul_(spread)
-        for consumer in link.consumers:
-            consumer.weight[:, : len(factor)].div_(factor[None, :, None, None])
-
-
-def headroom(x: Tensor) -> Tensor:
-    """Power of two per channel (C,) that brings x (B,C,H,W) just below the clamp."""
-    top = torch.quantile(_sample(x.abs().transpose(0, 1).flatten(1)), 0.9995, dim=1).clamp_min(1e-3)
-    return torch.exp2(torch.floor(torch.log2(ACT_MAX / (MARGIN * top))).clamp(-8, 8))
-
-
-def _sample(x: Tensor, most: int = 100_000) -> Tensor:
-    """At most `most` columns of x (C,N), evenly spaced: torch.quantile has a size limit."""
-    return x[:, :: max(1, x.shape[1] // most)].float()
 
 
 def pattern(shape: tuple[int, ...], modulus: int) -> Tensor:

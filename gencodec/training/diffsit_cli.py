@@ -15,8 +15,9 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +33,9 @@ from gencodec.training.diffsit_joint import JointRecipe, JointTask
 from gencodec.training.diffsit_stage import Stage
 from gencodec.training.moving_photos import MovingPhotos
 from gencodec.training.trainer import Trainer, load_checkpoint
+
+if TYPE_CHECKING:
+    from gencodec.training.diffsit_record import Record
 
 R = TypeVar("R", AutoencoderRecipe, FlowRecipe, JointRecipe)
 PARTS = ("all", "training", "held-out")
@@ -62,6 +66,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     add_budget(parser)
     add("--batch", type=int, help="clips a step")
     add("--crop", type=int, help="pixels a side, a multiple of 32")
+    add("--plain", action="store_true", help="without the entropy coder, by a formula and rounding (record)")
     add("--limit", type=int, help="use only so many clips")
     add("--first", type=int, default=0, help="number of the first record")
     add("--count", type=int, default=200, help="records to make")
@@ -122,11 +127,27 @@ def clips(options: argparse.Namespace, crop: int, frames: int) -> Bank:
 
 
 def _record(options: argparse.Namespace) -> None:
-    from gencodec.training.diffsit_record import record, stem_coder
+    from gencodec.training.diffsit_record import record
 
     bank = clips(options, options.crop or RECORD_CROP, RECORD_FRAMES)
-    first, count = options.first, options.count
-    record(stem_coder(options.device), bank, options.out, first=first, count=count, seed=options.seed)
+    first, count, device = options.first, options.count, options.device
+    record(_coder(options), bank, options.out, device, first=first, count=count, seed=options.seed)
+
+
+def _coder(options: argparse.Namespace) -> Callable[[Tensor, int], Record]:
+    """What makes a record of a clip; without --plain it needs the entropy coder."""
+    if not options.plain:
+        from gencodec.training.diffsit_sent import record_sent, stem_coder
+
+        return partial(record_sent, stem_coder(options.device))
+    from gencodec.methods.intra.model import IntraModel
+    from gencodec.methods.s2vc.model import CodingLoop
+    from gencodec.training.diffsit_record import record_plain
+    from gencodec.training.s2vc_cli import INTRA
+    from gencodec.weights import load_named
+
+    intra = IntraModel.frozen(load_named(INTRA)[0]).to(options.device)
+    return partial(record_plain, CodingLoop().eval().to(options.device), intra)
 
 
 def _autoencoder(options: argparse.Namespace) -> None:

@@ -11,7 +11,8 @@ import torch
 from gencodec.methods.diffsit.generator import ClipGenerator, GeneratorConfig
 from gencodec.methods.diffsit.rendering import PREFIX
 from gencodec.nn.state import export_float
-from gencodec.training import diffsit_record
+from gencodec.training.diffsit_record import DiffsitBank
+from gencodec.training.diffsit_sent import mv_tables
 from gencodec.training.diffsit_strength import choose_strength
 from gencodec.training.export import commit, last_log_line
 from gencodec.training.trainer import load_checkpoint
@@ -25,8 +26,8 @@ def export(checkpoint: Path, records: Path, output: Path, held_out: Path | None 
     generator that knows them by heart shows too much.
     """
     generator = load_generator(checkpoint)
-    share = choose_strength(generator, diffsit_record.DiffsitBank(held_out or records))
-    tensors = diffsit_record.mv_tables(records)
+    share = choose_strength(generator, DiffsitBank(held_out or records))
+    tensors = mv_tables(records)
     tensors |= {f"{PREFIX}{name}": t for name, t in export_float(generator, skip=(), int8=True).items()}
     metadata = {
         "generator": json.dumps(asdict(generator.config)),

@@ -20,7 +20,8 @@ from gencodec.nn.exact import project
 from gencodec.nn.exact_io import export_exact
 from gencodec.nn.state import export_float
 from gencodec.training.counting import HyperCounts
-from gencodec.training.diffsit_record import DiffsitBank, mv_tables
+from gencodec.training.diffsit_record import DiffsitBank
+from gencodec.training.diffsit_sent import mv_tables
 from gencodec.training.diffsit_stem import StemTraining, hyper_latents, one_at_each_rate
 from gencodec.training.export import commit
 from gencodec.weights import load_named, save_whole

@@ -1,12 +1,12 @@
 """What STEM of `diffsit` makes of clips, kept in files: the data of the stages behind it.
 
 STEM has nothing to learn but the tables of its motion. So clips are coded once, and the generator learns
-from pictures as a decoder has them.
+from pictures as a decoder has them; `diffsit_sent` makes them as encoders do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,19 +16,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gencodec.entropy.motion import MotionCoder, count_pairs
-from gencodec.entropy.tables import CdfTables
-from gencodec.methods.diffsit.codec import MV_TABLES
-from gencodec.methods.diffsit.pieces import ALL_ANCHORS, StemCoder
-from gencodec.methods.diffsit.stem import Field, groups_of, mv_frames, steps_expected, unit_of
-from gencodec.methods.intra.codec import KeyFrameCoder
-from gencodec.methods.s2vc.loop import LoopCoder
+from gencodec.methods.diffsit.stem import ALL_ANCHORS, groups_of, moved, mv_field, mv_frames, unit_of
+from gencodec.methods.intra.model import IntraModel
+from gencodec.methods.s2vc.model import CodingLoop
 from gencodec.nn.motion import BLOCK
 from gencodec.training.data import Bank
 from gencodec.training.qualities import draw_quality
-from gencodec.weights import load_named
+from gencodec.training.s2vc_record import record_clip
 
-LOOP, INTRA = "s2vc-tiny-2", "intra-tiny-4"  # code backbones
 CHAIN = 1  # triples
 FRAMES = 21  # of a record: three clips, or windows of nine frames at five places
 
@@ -59,26 +54,32 @@ class Window(NamedTuple):
     first: Tensor
 
 
-def stem_coder(device: torch.device | str = "cpu") -> StemCoder:
-    """STEM with the shipped weights; motion is coded under tables of `s2vc`, which no picture depends on."""
-    tensors, metadata = load_named(LOOP)
-    key = KeyFrameCoder(*load_named(INTRA), device)
-    key.tune = "lpips"
-    loop = LoopCoder(tensors, key, metadata["fingerprint"], ALL_ANCHORS)
-    return StemCoder(loop, MotionCoder.load(tensors), CHAIN)
+@torch.no_grad()
+def record_plain(loop: CodingLoop, intra: IntraModel, x: Tensor, quality: int) -> Record:
+    """Code a clip x (T,3,H,W) in [0,1], whole triples, sides multiples of 16, without the entropy coder.
 
-
-def record_clip(coder: StemCoder, x: Tensor, quality: int) -> Record:
-    """Code a clip x, uint8 (T,3,H,W), sides multiples of 16, as one GOP."""
-    piece = coder.encode(list(x), None, quality)[1]
-    motion = torch.from_numpy(piece.motion).to(torch.int16)
-    return Record(x, _bytes(piece.pictures), torch.tensor(piece.is_mv), torch.tensor([quality]), motion)
+    Motion by a formula of its bits and symbols by rounding, in place of what an encoder really sends.
+    """
+    groups = groups_of(len(x), CHAIN)
+    backbones = record_clip(loop, intra, x[[g.backbone for g in groups]], quality, ALL_ANCHORS)
+    pictures, motion = torch.zeros_like(x), backbones.motion.new_zeros(len(x), *backbones.motion.shape[1:])
+    for number, group in enumerate(groups):
+        backbone = backbones.picture[number : number + 1].to(x) / 255
+        pictures[group.backbone] = backbone
+        motion[group.backbone] = backbones.motion[number - 1] if number else 0
+        for n in (group.backbone + offset for offset in group.offsets):
+            steps = torch.from_numpy(mv_field(x[n : n + 1], backbone, quality))
+            motion[n] = unit_of(quality) * steps
+            pictures[n] = moved(backbone, motion[n : n + 1].to(x))
+    is_mv = torch.tensor(mv_frames(len(x), CHAIN))
+    return Record(_bytes(x), _bytes(pictures), is_mv, torch.tensor([quality]), motion)
 
 
 def record(
-    coder: StemCoder,
+    code: Callable[[Tensor, int], Record],
     bank: Bank,
     folder: Path,
+    device: torch.device | str,
     *,
     first: int,
     count: int,
@@ -86,7 +87,8 @@ def record(
 ) -> None:
     """Write records number `first` to `first + count - 1` into `folder`; what is there already is left.
 
-    `bank` gives clips of FRAMES frames.
+    `bank` gives clips of FRAMES frames; `code` makes one of a clip (T,3,H,W) in [0,1] on `device` and a
+    quality: `record_plain`, `diffsit_sent.record_sent`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(first, first + count):
@@ -94,8 +96,8 @@ def record(
         if path.exists():
             continue
         generator = np.random.default_rng([seed, number])
-        x, quality = _bytes(bank.batch(1, generator)[0]), int(draw_quality(1, generator))
-        one = record_clip(coder, x, quality)
+        x, quality = bank.batch(1, generator)[0].to(device), int(draw_quality(1, generator))
+        one = code(x, quality)
         part = path.with_suffix(".part")
         save_file({k: v.cpu().contiguous() for k, v in one._asdict().items()}, part)
         part.replace(path)
@@ -105,27 +107,6 @@ def read_records(folder: Path) -> Iterator[Record]:
     """All records of a folder, one after the other."""
     for path in sorted(folder.glob("*.safetensors")):
         yield Record(**load_file(path))
-
-
-def count_tables(records: Iterable[Record]) -> CdfTables:
-    """Tables of the motion of MV frames, as the wire predicts it."""
-    return count_pairs(pair for one in records for pair in _pairs(one))
-
-
-def mv_tables(folder: Path) -> dict[str, Tensor]:
-    """The same of a folder's records, as tensors of a weights file."""
-    return count_tables(read_records(folder)).to_tensors(MV_TABLES)
-
-
-def _pairs(one: Record) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Fields of MV frames in steps of the wire, and what is expected in their place."""
-    motion, unit = one.motion.int().numpy(), unit_of(int(one.quality))
-    field: Field | None = None
-    for group in groups_of(len(motion), CHAIN):
-        for offset in group.offsets:
-            expected = steps_expected(offset, field, unit)
-            field = Field(motion[group.backbone + offset], offset)
-            yield field.motion // unit, expected
 
 
 class DiffsitBank:

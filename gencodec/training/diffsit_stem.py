@@ -24,7 +24,8 @@ from gencodec.methods.diffsit.stem import groups_of
 from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.paper.latents import PaperEstimate
 from gencodec.methods.s2vc.paper.pcodec import key_quality
-from gencodec.nn.exact import convert, equalise, exact_layers, project
+from gencodec.nn.equalise import equalise
+from gencodec.nn.exact import convert, exact_layers, project
 from gencodec.nn.layers import pad_to_multiple
 from gencodec.nn.quality import NUM_QUALITIES, log_spaced
 from gencodec.nn.warp import warp

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from gencodec.methods.intra.model import NOT_FLOAT, IntraModel
 from gencodec.metrics.lpips import Lpips
-from gencodec.nn.exact import convert, equalise, exact_layers, project
+from gencodec.nn.equalise import equalise
+from gencodec.nn.exact import convert, exact_layers, project
 from gencodec.nn.exact_io import load_exact
 from gencodec.nn.precision import half_precision
 from gencodec.nn.quality import NUM_QUALITIES, log_spaced

@@ -64,7 +64,7 @@ def loop_of(path: Path, bank: RecordBank) -> tuple[dict[str, Tensor], str, Any]:
     """Tensors of the coding loop, its fingerprint, and the end of its training's log.
 
     From a prior's checkpoint, or as they are in a weights file but for the tables of motion, which are
-    counted again: records may have been made with that file's (`--costs`).
+    counted again: records may have been made with that file's (`--encoder`).
     """
     if path.suffix != ".safetensors":
         return *export_loop(load_loop(path), bank), last_log_line(path.parent / "log.jsonl")

@@ -26,7 +26,8 @@ from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.paper.generator import PaperGenerator, own_names
 from gencodec.methods.s2vc.paper.pcodec import STRIDE, PCodec, key_quality
 from gencodec.metrics.lpips import Lpips
-from gencodec.nn.exact import convert, equalise, exact_layers, project
+from gencodec.nn.equalise import equalise
+from gencodec.nn.exact import convert, exact_layers, project
 from gencodec.nn.layers import pad_to_multiple
 from gencodec.nn.quality import NUM_QUALITIES, log_spaced
 from gencodec.training.perceptual import PerceptualLoss

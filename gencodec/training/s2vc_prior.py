@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from gencodec.methods.s2vc.model import CodingLoop, level_of
-from gencodec.nn.exact import convert, equalise, exact_layers, project
+from gencodec.nn.equalise import equalise
+from gencodec.nn.exact import convert, exact_layers, project
 from gencodec.training.s2vc_record import Record, RecordBank, stacked
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.model import (
+    CYCLE,
     STEPS_PER_PIXEL,
     CodedFrame,
     CodingLoop,
@@ -79,14 +80,14 @@ def key_of(intra: IntraModel, x: Tensor, quality: int) -> KeyFrame:
 
 
 @torch.no_grad()
-def record_clip(loop: CodingLoop, intra: IntraModel, x: Tensor, quality: int) -> Record:
-    """Code a clip x (T,3,H,W) in [0,1], sides multiples of 16."""
+def record_clip(loop: CodingLoop, intra: IntraModel, x: Tensor, quality: int, cycle: int = CYCLE) -> Record:
+    """Code a clip x (T,3,H,W) in [0,1], sides multiples of 16; `cycle` frames from anchor to anchor."""
     key = key_of(intra, x[:1], quality)
     pictures, scaled = [key.picture], [key.scaled]
     symbols: list[Tensor] = []
     motions: list[Tensor] = []
     for t in range(1, len(x)):
-        level = torch.tensor([level_of(quality, t)], device=x.device)
+        level = torch.tensor([level_of(quality, t, cycle)], device=x.device)
         inherited = motions[-1].to(x) if motions else None
         each = torch.tensor([quality], device=x.device)
         frame, y_hat, motion = loop(x[t : t + 1], pictures[-1], each, level, inherited)

@@ -34,9 +34,10 @@ from gencodec.codec import (
     Weights,
 )
 from gencodec.entropy.motion import MotionCoder
-from gencodec.methods.diffsit.pieces import ALL_ANCHORS, Piece, StemCoder, StemState
+from gencodec.methods.diffsit.pieces import Piece, StemCoder, StemState
 from gencodec.methods.diffsit.rendering import Renderer, Rendition, load_generator
 from gencodec.methods.diffsit.settings import Options
+from gencodec.methods.diffsit.stem import ALL_ANCHORS
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.s2vc.cuts import Window, windows_of
 from gencodec.methods.s2vc.loop import LoopCoder

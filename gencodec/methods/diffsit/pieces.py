@@ -19,6 +19,7 @@ from gencodec.codec import VideoInfo
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.motion import MotionCoder
 from gencodec.methods.diffsit.stem import (
+    ALL_ANCHORS,
     Field,
     Group,
     backbone_quality,
@@ -33,8 +34,6 @@ from gencodec.methods.diffsit.stem import (
 from gencodec.methods.intra.networks import STRIDE
 from gencodec.methods.s2vc.loop import Coded, LoopCoder, LoopState
 from gencodec.nn.layers import pad_to_multiple
-
-ALL_ANCHORS = 1  # cycle of the coding loop: each backbone is what two other frames are made of
 
 
 class StemState(NamedTuple):

@@ -10,18 +10,22 @@ All that decides a table is integers. Motion is in half pixels and leads from a 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gencodec.entropy.motion import LIMIT, MotionCoder
+from gencodec.entropy.motion_order import LIMIT
 from gencodec.methods.s2vc.merging import Pair, cheaper, merged
 from gencodec.methods.s2vc.model import LOW, STEPS_PER_PIXEL, motion_unit
 from gencodec.nn.motion import block_motion, compensate
 from gencodec.nn.quality import log_spaced
 
+if TYPE_CHECKING:
+    from gencodec.entropy.motion import MotionCoder  # training does without the entropy coder
+
+ALL_ANCHORS = 1  # cycle of the coding loop: each backbone is what two other frames are made of
 MV_PRICE = (0.03, 0.001)  # of a bit of an MV frame's motion at quality 0 and 63, as in `nn.motion`
 THRIFT = 0.2  # octaves by which a bit of a backbone's motion costs more, for each quality below LOW
 
@@ -67,18 +71,24 @@ def thrift_of(quality: int) -> float:
 
 @torch.no_grad()
 def mv_field(
-    x: Tensor, backbone: Tensor, quality: int, coder: MotionCoder, expected: np.ndarray | None
+    x: Tensor,
+    backbone: Tensor,
+    quality: int,
+    coder: MotionCoder | None = None,
+    expected: np.ndarray | None = None,
 ) -> np.ndarray:
     """What the encoder finds for an MV frame x (1,3,H,W) and is worth its bits: int32 (2,h,w), in steps.
 
     `backbone` (1,3,H,W) is as decoded; pictures in [0,1], sides multiples of 16. A step is `unit_of` half
-    pixels. `expected` is what `coder` codes it against.
+    pixels. `expected` is what `coder` codes it against; without one, bits go by a formula.
     """
     steps = STEPS_PER_PIXEL // unit_of(quality)
     price = log_spaced(torch.tensor([quality], device=x.device), *MV_PRICE)
     flow = block_motion(backbone, x, price, finest=1 / steps)
     found = merged(backbone, x, (steps * flow).round(), price, steps).clamp(-LIMIT, LIMIT)
     field = found[0].to(torch.int32).cpu().numpy()
+    if coder is None:
+        return field
     return cheaper(coder, Pair.of(backbone, x, steps), field, expected, float(price))
 
 

@@ -28,9 +28,10 @@ from gencodec.methods.diffsit.paper.prompt import HOW, read_prompt
 from gencodec.methods.diffsit.paper.stem_coder import NOT_FLOAT, LearnedLoop, LearnedStem
 from gencodec.methods.diffsit.paper.stem_config import StemConfig, parse_stem
 from gencodec.methods.diffsit.paper.stem_model import StemModel
-from gencodec.methods.diffsit.pieces import ALL_ANCHORS, StemCoder
+from gencodec.methods.diffsit.pieces import StemCoder
 from gencodec.methods.diffsit.rendering import PREFIX, Renderer
 from gencodec.methods.diffsit.settings import Options
+from gencodec.methods.diffsit.stem import ALL_ANCHORS
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.s2vc.loop import LoopCoder
 from gencodec.methods.s2vc.paper.folder import TABLE_PARTS, expected

@@ -20,16 +20,8 @@ from torch import Tensor, nn
 
 from gencodec.entropy.prior import MEAN_STEP, quality_shift
 from gencodec.methods.s2vc.paper.config import PaperConfig
-from gencodec.nn.exact import (
-    ACT_MAX,
-    ACT_STEP,
-    ExactConv2d,
-    ExactPixelShuffle,
-    Link,
-    headroom,
-    round_clamp,
-    to_activation,
-)
+from gencodec.nn.equalise import Link, headroom
+from gencodec.nn.exact import ACT_MAX, ACT_STEP, ExactConv2d, ExactPixelShuffle, round_clamp, to_activation
 from gencodec.nn.layers import compand
 from gencodec.nn.quality import QualityTable
 
