@@ -502,8 +502,12 @@ def test_stages_by_the_command_line(base: Path, records: Path, tmp_path: Path) -
 
 def test_training_says_what_it_needs(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ["--preset", "paper", "--base", str(tmp_path)]
-    for stage, wanted in (("latent", "needs --records FOLDER"), ("joint", "needs --init CHECKPOINT")):
-        extra = ["--records", str(tmp_path)] if stage == "joint" else []
+    given = ["--records", str(tmp_path)]
+    for stage, extra, wanted in (
+        ("latent", [], "needs --records FOLDER"),
+        ("joint", given, "needs --init CHECKPOINT"),
+        ("latent", [*given, "--stem", "{}"], "with --stem needs --init CHECKPOINT"),
+    ):
         with pytest.raises(SystemExit):
             training.run("diffsit", [*common, "--stage", stage, "--steps", "1", *extra])
         assert wanted in capsys.readouterr().err

@@ -68,6 +68,10 @@ def parse(args: list[str]) -> argparse.Namespace:
         parser.error(f"--stage {options.stage} needs --init CHECKPOINT")
     if options.stage == "stem":
         options.stem = options.stem or "{}"
+    elif options.stem is not None and options.stage in TRAINED and options.init is None:
+        parser.error(
+            f"--stage {options.stage} with --stem needs --init CHECKPOINT, of a stem run or a later one"
+        )
     if options.stage in TRAINED:
         check_budget(parser, options)
     if options.crop < 64 or options.crop % 16:

@@ -52,7 +52,9 @@ class MotionCodec(nn.Module):
         super().__init__()
         m = c.motion_channels
         self.flow = FlowNet()
-        self.encoder = nn.Sequential(Down(2, m), ResidualBlock(m, m), Down(m, m), Down(m, m), Down(m, m))
+        # no strided 1x1 convolution of two channels: torch 2.15 on some CPUs writes beyond its gradients
+        halved = [nn.PixelUnshuffle(2), nn.Conv2d(8, m, 3, padding=1)]
+        self.encoder = nn.Sequential(*halved, ResidualBlock(m, m), Down(m, m), Down(m, m), Down(m, m))
         self.decoder = nn.Sequential(
             Up(m, m), Up(m, m), ResidualBlock(m, m), Up(m, m), Up(m, m), nn.Conv2d(m, 2, 3, padding=1)
         )
