@@ -34,6 +34,7 @@ def main() -> None:
     video.add_argument(
         "--settings",
         nargs="*",
+        action="extend",  # given twice, it counts twice
         default=[],
         help="NAME=A,B,C in place of points that are chosen by probing",
     )
