@@ -52,7 +52,7 @@ def create(
     """Return the codec of a method, ready to encode.
 
     `device` is auto, cpu or cuda; `weights` a file or folder to use in place of the shipped ones; `tune` what
-    the encoder chooses symbols for, "lpips", or "psnr", nearly three times as fast; `options` are the
+    the encoder chooses symbols for, "lpips", or "psnr", which is much faster; `options` are the
     method's own. Raises ValueError for a wrong argument, WeightsMissing where weights are absent or
     do not fit.
     """

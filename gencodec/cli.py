@@ -93,7 +93,7 @@ def encode(  # noqa: PLR0913 - the options are the contract
     bitrate: Annotated[Number, typer.Option(metavar="BPS", help="Bits a second of the file.")] = None,
     lpips: Annotated[Number, typer.Option(help="Mean LPIPS-Alex of each group of pictures.")] = None,
     preset: Annotated[Preset, typer.Option()] = Preset.tiny,
-    tune: Annotated[Tune, typer.Option(help="psnr is nearly three times as fast.")] = Tune.lpips,
+    tune: Annotated[Tune, typer.Option(help="psnr encodes much faster.")] = Tune.lpips,
     options: Options = None,
     weights: WeightsPath = None,
     device: Device = "auto",

@@ -157,7 +157,7 @@ class Codec(ABC):
     def set_tune(self, tune: Tune) -> None:  # noqa: B027 - most need not do anything
         """Say what symbols are chosen for at equal rate: "lpips", where `s2vc` begins, or "psnr".
 
-        The first takes an encoder nearly three times as long; streams are of one form. Methods without a
+        The first takes an encoder much longer (docs/choosing.md); streams are of one form. Methods without a
         choice take either and do the same.
         """
 

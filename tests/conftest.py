@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import gencodec
 from gencodec import api
@@ -87,3 +89,15 @@ def toy_stream(toy: str) -> bytes:
     file = io.BytesIO()
     api.encode(make_clip(20, 24, 16), file, codec=api.create(toy), quality=40)
     return file.getvalue()
+
+
+def without(folder: Path, name: str, drop: int = 1, misshape: int = 0) -> list[str]:
+    """Take tensors out of a file, and give others one number more; their names."""
+    tensors = load_file(folder / name)
+    with safe_open(folder / name, "pt") as f:
+        metadata = f.metadata()
+    names = sorted(tensors)
+    gone, changed = names[:drop], names[drop : drop + misshape]
+    kept = {n: torch.zeros(3) if n in changed else t for n, t in tensors.items() if n not in gone}
+    save_file(kept, folder / name, metadata)
+    return [*gone, *changed]

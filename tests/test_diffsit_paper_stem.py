@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import make_clip
+from conftest import make_clip, without
 from test_diffsit_paper import (
     CLIP,
     HEIGHT,
@@ -22,7 +22,6 @@ from test_diffsit_paper import (
     generator_of,
     save_base,
     save_records,
-    without,
 )
 from torch import Tensor
 

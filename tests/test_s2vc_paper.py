@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import make_clip
-from safetensors import safe_open
+from conftest import make_clip, without
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -224,18 +223,6 @@ def test_a_device_that_is_not_exact_is_refused(folder: Path) -> None:
 
 
 # ---- strict loading ----------------------------------------------------------------------------------------
-
-
-def without(folder: Path, name: str, drop: int = 1, misshape: int = 0) -> list[str]:
-    """Take tensors out of a file, and give others one number more; their names."""
-    tensors = load_file(folder / name)
-    with safe_open(folder / name, "pt") as f:
-        metadata = f.metadata()
-    names = sorted(tensors)
-    gone, changed = names[:drop], names[drop : drop + misshape]
-    kept = {n: torch.zeros(3) if n in changed else t for n, t in tensors.items() if n not in gone}
-    save_file(kept, folder / name, metadata)
-    return [*gone, *changed]
 
 
 def test_everything_that_is_missing_is_listed(folder: Path, tmp_path: Path) -> None:
