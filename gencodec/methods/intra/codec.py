@@ -35,6 +35,7 @@ from gencodec.methods.intra.model import NOT_FLOAT, IntraModel
 from gencodec.methods.intra.networks import STRIDE
 from gencodec.methods.intra.perceptual import PerceptualQuantiser, Wish
 from gencodec.metrics.lpips import Lpips
+from gencodec.metrics.lpips_loss import LpipsLoss
 from gencodec.nn.layers import pad_to_multiple
 from gencodec.nn.quality import log_spaced
 from gencodec.nn.state import load_float
@@ -83,7 +84,7 @@ class KeyFrameCoder:
     @cached_property
     def quantiser(self) -> PerceptualQuantiser:
         """For encoders that are tuned for LPIPS."""
-        return PerceptualQuantiser(self.latents, Lpips.load(self.device).requires_grad_(False))
+        return PerceptualQuantiser(self.latents, LpipsLoss(Lpips.load(self.device)))
 
     def decode(self, decoder: SymbolDecoder, video: VideoInfo, quality: int) -> CodedLatents:
         """Read the latents of one frame of `video`'s size. Raises CorruptStream."""

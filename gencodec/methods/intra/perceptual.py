@@ -24,9 +24,8 @@ from torch import Tensor
 
 from gencodec.entropy.latents import LatentCoder
 from gencodec.entropy.tables import CdfTables
-from gencodec.metrics.lpips import Lpips
+from gencodec.metrics.lpips_loss import LpipsLoss
 from gencodec.nn.layers import rounded
-from gencodec.nn.precision import half_precision
 
 STEPS = 12
 RATE = 0.035  # of the first step, in quantisation steps; it falls to a fifth
@@ -53,9 +52,9 @@ class Wish(NamedTuple):
 class PerceptualQuantiser:
     """Chooses symbols for one latent coder, on the device of the frozen `lpips`."""
 
-    def __init__(self, coder: LatentCoder, lpips: Lpips) -> None:
+    def __init__(self, coder: LatentCoder, lpips: LpipsLoss) -> None:
         self.coder, self.lpips = coder, lpips
-        self.costs = costs_of(coder.y_tables).to(lpips.get_buffer("head0").device)
+        self.costs = costs_of(coder.y_tables).to(lpips.heads[0].device)
         self.live_from = coder.y_tables.skip  # tables below code nothing
 
     def __call__(self, wish: Wish, quality: int, extra: Tensor | None = None) -> Tensor:
@@ -91,12 +90,8 @@ class PerceptualQuantiser:
         picture = wish.picture_of(symbols + mean).clamp(0, 1)
         bits = bits_of(symbols, index, self.costs) / wish.x[0, 0].numel()
         error = (picture - wish.x).square().mean()
-        return self._distance(view.of(picture), view.of(wish.x)) + wish.price * bits + FIDELITY * error
-
-    def _distance(self, picture: Tensor, x: Tensor) -> Tensor:
-        with half_precision(x.device):
-            maps, original = self.lpips.maps(picture), self.lpips.maps(x)
-        return self.lpips.between(maps, original).sum()
+        distance = self.lpips(view.of(picture), view.of(wish.x)).sum()
+        return distance + wish.price * bits + FIDELITY * error
 
 
 def costs_of(tables: CdfTables) -> Tensor:
@@ -135,8 +130,9 @@ class View(NamedTuple):
 
     def of(self, picture: Tensor) -> Tensor:
         """What is seen of picture (1,3,H,W)."""
-        seen = picture[:, self.colours, self.down :, self.right :]
+        seen = picture[:, :, self.down :, self.right :]
+        seen = torch.cat([seen[:, c : c + 1] for c in self.colours], 1)
         seen = seen.flip(3) if self.is_mirrored else seen
         if self.scale == 1:
             return seen
-        return F.interpolate(seen, scale_factor=self.scale, mode="bilinear", antialias=True)
+        return F.interpolate(seen, scale_factor=self.scale, mode="bilinear")
