@@ -30,6 +30,7 @@ from gencodec.methods.diffsit.settings import Options
 from gencodec.methods.diffsit.stem import (
     Field,
     expected_motion,
+    first_quality,
     groups_of,
     mv_frames,
     steps_expected,
@@ -228,7 +229,19 @@ def test_rate_controls(plain: DiffSit) -> None:
         recon: list[Tensor] = []
         packets = list(plain.encode(iter(frames), info_of(frames), rate, on_recon=recon.append))
         assert are_equal(recon, list(plain.decode(packets, info_of(frames))))
-        assert packets[0].quality == packets[1].quality  # weighed together
+        assert packets[0].quality == first_quality(packets[1].quality)  # weighed together
+
+
+def test_the_first_piece_of_a_group_is_better(plain: DiffSit) -> None:
+    dark = smooth(64, 48) // 4
+    frames = torch.stack([dark] * 20 + [(255 - dark).flip(2)] * 10)  # with a cut
+    qualities = [p.quality for p in coded(plain, frames, 30)[0]]
+    first = first_quality(30)
+    assert qualities == [first, 30, 30, first, 30]
+    assert first > 30
+    assert [first_quality(q) for q in (0, 63)] == [0, 63]  # the least and the most are what they are
+    leads = [first_quality(q + 1) - first_quality(q) for q in range(63)]
+    assert min(leads) >= 0
 
 
 def test_quality_moves_the_size(plain: DiffSit) -> None:

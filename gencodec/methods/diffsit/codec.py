@@ -37,7 +37,7 @@ from gencodec.entropy.motion import MotionCoder
 from gencodec.methods.diffsit.pieces import Piece, StemCoder, StemState
 from gencodec.methods.diffsit.rendering import Renderer, Rendition, load_generator
 from gencodec.methods.diffsit.settings import Options
-from gencodec.methods.diffsit.stem import ALL_ANCHORS
+from gencodec.methods.diffsit.stem import ALL_ANCHORS, first_quality
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.s2vc.cuts import Window, windows_of
 from gencodec.methods.s2vc.loop import LoopCoder
@@ -183,15 +183,16 @@ class DiffSit(Codec):
         self, window: Window, state: StemState | None, carry: Any, video: VideoInfo, quality: int
     ) -> EncodedWindow:
         packets: list[Packet] = []
-        pieces: list[Piece] = []
+        pieces: list[tuple[Piece, int]] = []
         for first in range(0, len(window.frames), self.options.clip_length):
             frames = window.frames[first : first + self.options.clip_length]
             kind = FrameType.INTRA if state is None else FrameType.PREDICTED
-            payload, piece = self.coder.encode(frames, state, quality)
-            packets.append(Packet(kind, quality, window.first_frame + first, len(frames), payload))
-            pieces.append(piece)
+            own = first_quality(quality) if state is None else quality
+            payload, piece = self.coder.encode(frames, state, own)
+            packets.append(Packet(kind, own, window.first_frame + first, len(frames), payload))
+            pieces.append((piece, own))
             state = piece.state
         assert state is not None, "windows hold frames"
-        rendition = Rendition(self.renderer, pieces, quality, carry, video)
-        symbols = [array for piece in pieces for array in piece.symbols]
+        rendition = Rendition(self.renderer, pieces, carry, video)
+        symbols = [array for piece, _ in pieces for array in piece.symbols]
         return EncodedWindow(packets, symbols, window.frames, rendition, state, rendition)

@@ -57,24 +57,23 @@ class Renderer:
 
 
 class Rendition:
-    """Renders pieces, lazily, each time it is called.
+    """Renders pieces, each at the quality of its packet, lazily, each time it is called.
 
     `after` is the carry behind the last one, None until it was rendered once: without `on_recon`, or a rate
     control that looks at pictures, an encoder never runs the generator.
     """
 
     def __init__(
-        self, renderer: Renderer, pieces: Sequence[Piece], quality: int, before: Any, video: VideoInfo
+        self, renderer: Renderer, pieces: Sequence[tuple[Piece, int]], before: Any, video: VideoInfo
     ) -> None:
-        self._renderer, self._pieces, self._quality = renderer, pieces, quality
-        self._before, self._video = before, video
+        self._renderer, self._pieces, self._before, self._video = renderer, pieces, before, video
         self.after: Any = None
 
     def __call__(self) -> Iterator[Tensor]:
         """The frames as a decoder on this machine gives them."""
         carry = self._before
-        for piece in self._pieces:
-            frames, carry = self._renderer.render(piece, self._quality, carry, self._video)
+        for piece, quality in self._pieces:
+            frames, carry = self._renderer.render(piece, quality, carry, self._video)
             yield from frames
         self.after = carry
 

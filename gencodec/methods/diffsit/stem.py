@@ -20,13 +20,14 @@ from gencodec.entropy.motion_order import LIMIT
 from gencodec.methods.s2vc.merging import Pair, cheaper, merged
 from gencodec.methods.s2vc.model import LOW, STEPS_PER_PIXEL, motion_unit
 from gencodec.nn.motion import block_motion, compensate
-from gencodec.nn.quality import log_spaced
+from gencodec.nn.quality import NUM_QUALITIES, log_spaced
 
 if TYPE_CHECKING:
     from gencodec.entropy.motion import MotionCoder  # training does without the entropy coder
 
 ALL_ANCHORS = 1  # cycle of the coding loop: each backbone is what two other frames are made of
-MV_PRICE = (0.03, 0.001)  # of a bit of an MV frame's motion at quality 0 and 63, as in `nn.motion`
+MV_PRICE = (0.05, 6e-5)  # of a bit of an MV frame's motion at quality 0 and 63, as in `nn.motion`
+FIRST_LEAD = 8  # qualities by which the first piece of a GOP is better: all of the GOP is made of it
 THRIFT = 0.2  # octaves by which a bit of a backbone's motion costs more, for each quality below LOW
 
 
@@ -57,6 +58,14 @@ def mv_frames(count: int, chain: int) -> list[bool]:
     """Which frames of a piece are MV frames, (count)."""
     backbones = {group.backbone for group in groups_of(count, chain)}
     return [n not in backbones for n in range(count)]
+
+
+def first_quality(quality: int) -> int:
+    """At which an encoder that is asked for `quality` codes the first piece of a GOP.
+
+    At quality 0 there is no lead: the least is asked for.
+    """
+    return min(quality + min(quality, FIRST_LEAD), NUM_QUALITIES - 1)
 
 
 def backbone_quality(quality: int) -> int:
