@@ -29,7 +29,7 @@ ALL_ANCHORS = 1  # cycle of the coding loop: each backbone is what two other fra
 MV_PRICE = (0.05, 6e-5)  # of a bit of an MV frame's motion at quality 0 and 63, as in `nn.motion`
 FIRST_LEAD = 8  # qualities by which the first piece of a GOP is better: all of the GOP is made of it
 SHARE = 0.5  # of what a bit of motion costs in `s2vc`, for a backbone: two other frames are made of it
-THRIFT = 0.2  # octaves by which a bit of a backbone's motion costs more, for each quality below LOW
+THRIFT = 0.35  # octaves by which a bit of a backbone's motion costs more, for each quality below LOW
 
 
 class Group(NamedTuple):

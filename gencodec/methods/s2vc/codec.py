@@ -37,6 +37,7 @@ from gencodec.codec import (
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.s2vc.cuts import Window, windows_of
 from gencodec.methods.s2vc.generator import Memory
+from gencodec.methods.s2vc.lead import led_quality
 from gencodec.methods.s2vc.loop import Coded, LoopCoder, LoopState
 from gencodec.methods.s2vc.rendering import Renderer, Rendition
 
@@ -190,13 +191,13 @@ class S2vc(Codec):
         packets, coded = [], []
         for i, frame in enumerate(window.frames):
             if i == 0 and window.is_key:
-                payload, now = self.loop.encode_key(frame, quality)
+                kind, own = FrameType.INTRA, led_quality(quality, 0)
+                payload, now = self.loop.encode_key(frame, own)
             else:
                 assert state is not None, "a window without a key frame follows another"
-                payload, now = self.loop.encode(frame, state, quality)
-            is_key = i == 0 and window.is_key
-            kind = FrameType.INTRA if is_key else FrameType.PREDICTED
-            packets.append(Packet(kind, quality, window.first_frame + i, 1, payload))
+                kind, own = FrameType.PREDICTED, led_quality(quality, state.age + 1)
+                payload, now = self.loop.encode(frame, state, own)
+            packets.append(Packet(kind, own, window.first_frame + i, 1, payload))
             coded.append(now)
             state = now.state
         assert state is not None, "windows hold frames"

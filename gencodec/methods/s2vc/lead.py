@@ -1,0 +1,21 @@
+"""Frames that lead in quality: an encoder's choice, which packets tell like any quality.
+
+All of a group of pictures is made of its key frame, and what an anchor shows stays on the screen, moved. So
+the key frame is better than what follows, and every third anchor renews that, as golden frames do in other
+codecs: without them quality sinks to what anchors have by themselves.
+"""
+
+from __future__ import annotations
+
+from gencodec.nn.quality import NUM_QUALITIES
+
+LEAD = 5  # qualities
+EVERY = 12  # frames from one that leads to the next, a multiple of the coding loop's cycle
+
+
+def led_quality(quality: int, age: int) -> int:
+    """At which an encoder that is asked for `quality` codes the frame `age` frames behind the key frame.
+
+    At quality 0 none leads: the least is asked for.
+    """
+    return quality if age % EVERY else min(quality + min(quality, LEAD), NUM_QUALITIES - 1)
