@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gencodec.entropy.motion import MotionCoder, code_field, count_tables
 from gencodec.entropy.motion_order import stages
 from gencodec.methods.s2vc.merging import Pair, cheaper, expected_motion, merged
-from gencodec.nn.motion import block_errors, block_motion
+from gencodec.nn.block_search import at_steps, block_errors, block_motion
 
 
 def pictures(seed: int, count: int = 2) -> Tensor:
@@ -56,7 +56,7 @@ def test_a_dearer_bit_buys_fewer_of_them_and_more_error() -> None:
     coder = MotionCoder(count_tables([[f[0].int().numpy()] for f in fields]))
     bits = [coder.bits(f[0].int().numpy()) for f in fields]
     grey = [x.mean(1, keepdim=True) for x in (before, after)]
-    errors = [float(block_errors(grey[0], grey[1], f / 2).mean()) for f in fields]
+    errors = [float(block_errors(at_steps(grey[0], 2), grey[1], f, 2).mean()) for f in fields]
     assert bits[0] > 1.1 * bits[1] > 1.2 * bits[2]
     assert errors[0] < errors[1] < errors[2]
 

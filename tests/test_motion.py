@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gencodec.nn.motion import BLOCK, NEAR, block_motion, compensate, doubled
+from gencodec.nn.block_search import at_steps, block_errors, block_motion
+from gencodec.nn.motion import BLOCK, NEAR, compensate, doubled, looked_up
 
 LITTLE = torch.tensor([0.0002])
 
@@ -63,6 +64,29 @@ def test_a_batch_is_its_members() -> None:
     for i, (pair, price) in enumerate(zip(pairs, (0.0005, 0.005), strict=True)):
         alone = block_motion(pair[0], pair[1], torch.tensor([price]))
         assert torch.equal(together[i : i + 1], alone)
+
+
+def block_errors_ref(old: Tensor, new: Tensor, motion: Tensor, steps: int) -> Tensor:
+    """Every pixel is looked up by itself, every block under its window of two blocks."""
+    shift = motion.long().repeat_interleave(BLOCK, 2).repeat_interleave(BLOCK, 3)
+    missed = (looked_up(at_steps(old, steps), shift, steps) - new).abs()
+    cells = nn.functional.avg_pool2d(missed, 4)
+    line = torch.tensor([1.0, 3, 5, 7, 7, 5, 3, 1])
+    padded = nn.functional.pad(cells, (2, 2, 2, 2), mode="replicate")
+    window = (line[:, None] * line / line.sum() ** 2)[None, None]
+    return nn.functional.conv2d(padded, window, stride=4)[:, 0]
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("reach", [3, 300])
+def test_blocks_are_looked_up_whole(steps: int, reach: int) -> None:
+    """Also where motion leads out of the picture, and for several motions of each pair."""
+    old, new = (torch.cat([texture(48, 80, seed), texture(48, 80, seed + 1)])[:, :1] for seed in (0, 2))
+    chance = torch.Generator().manual_seed(reach)
+    motion = torch.randint(-reach, reach + 1, (6, 2, 3, 5), generator=chance)
+    found = block_errors(at_steps(old, steps), new, motion.float(), steps)
+    expected = block_errors_ref(old.repeat_interleave(3, 0), new.repeat_interleave(3, 0), motion, steps)
+    torch.testing.assert_close(found, expected)
 
 
 def compensated_ref(picture: Tensor, flow: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from gencodec.nn.motion import block_motion, compensate
+from gencodec.nn.block_search import block_motion
+from gencodec.nn.motion import compensate
 from gencodec.training import moving_photos
 from gencodec.training.moving_photos import MovingPhotos
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gencodec.entropy.motion_order import Places, expected_at, stages
-from gencodec.nn.motion import block_errors
+from gencodec.nn.block_search import at_steps, block_errors
 
 if TYPE_CHECKING:
     from gencodec.entropy.motion import MotionCoder  # training does without the entropy coder
@@ -32,14 +32,14 @@ DOUBLING = 1.4  # ... and for each doubling of 1 + distance
 def merged(before: Tensor, after: Tensor, motion: Tensor, price: Tensor, steps: int) -> Tensor:
     """Motion (B,2,h,w) that is cheaper to code: integers, `steps` a pixel, from `after` back to `before`.
 
-    Pictures (B,3,H,W) in [0,1]; `price` (B,) as in `nn.motion.block_motion`.
+    Pictures (B,3,H,W) in [0,1]; `price` (B,) as in `nn.block_search.block_motion`.
     """
-    old, new = (picture.mean(1, keepdim=True) for picture in (before, after))
-    errors = block_errors(old, new, motion / steps)  # (B,h,w)
+    pair = Pair.of(before, after, steps)
+    errors = block_errors(pair.old, pair.new, motion, steps)  # (B,h,w)
     for group in _groups(motion.shape[2], motion.shape[3]).to(motion.device):
         expected = expected_motion(motion)
         tried = torch.where(group, expected, motion)
-        found = block_errors(old, new, tried / steps)
+        found = block_errors(pair.old, pair.new, tried, steps)
         taken = group & (found < errors + price[:, None, None] * _bits(motion - expected))
         motion, errors = torch.where(taken[:, None], tried, motion), torch.where(taken, found, errors)
     return motion
@@ -57,7 +57,10 @@ def expected_motion(motion: Tensor) -> Tensor:
 
 
 class Pair(NamedTuple):
-    """A picture and the one that is predicted from it, (1,1,H,W); motion has `steps` a pixel."""
+    """A picture (B,1,steps H,steps W) and the one that is predicted from it, (B,1,H,W).
+
+    Motion has `steps` a pixel, 1 or 2.
+    """
 
     old: Tensor
     new: Tensor
@@ -65,13 +68,13 @@ class Pair(NamedTuple):
 
     @classmethod
     def of(cls, before: Tensor, after: Tensor, steps: int) -> Pair:
-        """From pictures (1,3,H,W) in [0,1]."""
-        return cls(before.mean(1, keepdim=True), after.mean(1, keepdim=True), steps)
+        """From pictures (B,3,H,W) in [0,1]."""
+        return cls(at_steps(before.mean(1, keepdim=True), steps), after.mean(1, keepdim=True), steps)
 
     def errors(self, field: np.ndarray) -> np.ndarray:
         """Mean absolute error of each block moved by field (2,h,w): (h,w)."""
-        flow = torch.from_numpy(field).to(self.old.device).float()[None] / self.steps
-        return block_errors(self.old, self.new, flow)[0].cpu().numpy()
+        motion = torch.from_numpy(field).to(self.old.device)[None]
+        return block_errors(self.old, self.new, motion, self.steps)[0].cpu().numpy()
 
 
 @torch.no_grad()

@@ -25,8 +25,9 @@ from gencodec.entropy.temporal import TemporalState, moved_along
 from gencodec.methods.intra.cosine import SIZE, dct_basis, from_blocks, log2_weights
 from gencodec.methods.intra.networks import Config as IntraConfig
 from gencodec.methods.s2vc.merging import Pair, cheaper, merged
+from gencodec.nn.block_search import block_motion
 from gencodec.nn.layers import rounded
-from gencodec.nn.motion import BLOCK, block_motion, compensate
+from gencodec.nn.motion import BLOCK, compensate
 from gencodec.nn.quality import NUM_QUALITIES, log_spaced
 
 if TYPE_CHECKING:
