@@ -53,9 +53,9 @@ WEIGHTS: dict[str, WeightsFile] = {
         "MIT",
         "trained by this project: docs/training.md",
     ),
-    "diffsit-tiny-1": WeightsFile(
-        "diffsit-tiny-1.safetensors",
-        "b7da4ec140f1bf5ac3112f12420397d0bc9179cfe38c7d9bb06af62ddb439ece",
+    "diffsit-tiny-2": WeightsFile(
+        "diffsit-tiny-2.safetensors",
+        "e2a8045f897b6a33b2a6aa388481e9d212ef7b4175de62a6924d2a9d19019874",
         "MIT",
         "trained by this project: docs/training.md",
     ),
