@@ -39,6 +39,7 @@ from gencodec.entropy.motion import LIMIT, code_field
 from gencodec.entropy.prior import pass_masks, round_index
 from gencodec.methods.s2vc.codec import MAX_PERIOD, S2vc
 from gencodec.methods.s2vc.cuts import is_cut, windows_of
+from gencodec.methods.s2vc.lead import EVERY, led_quality
 from gencodec.methods.s2vc.loop import Coded, LoopCoder, LoopState
 from gencodec.methods.s2vc.model import CYCLE, WHOLE, CodingLoop, key_quality, level_of, motion_unit
 from gencodec.methods.s2vc.rendering import Renderer
@@ -326,7 +327,20 @@ def test_rates_are_controlled_within_a_gop(codec: S2vc, rate: RateControl) -> No
     sent = closes(codec, frames, rate)
     assert starts(sent.packets) == [0]
     for first in range(0, len(frames), rate.window):
-        assert len({packet.quality for packet in sent.packets[first : first + rate.window]}) == 1
+        qualities = [packet.quality for packet in sent.packets[first : first + rate.window]]
+        ages = range(first, first + len(qualities))
+        asked = next(q for age, q in zip(ages, qualities, strict=True) if age % EVERY)
+        assert qualities == [led_quality(asked, age) for age in ages]
+
+
+def test_key_frames_and_every_third_anchor_lead(codec: S2vc) -> None:
+    frames = scene(0, EVERY + 2)
+    packets = list(codec.encode(*_source(frames), ConstantQuality(30)))
+    assert [p.quality for p in packets] == [led_quality(30, age) for age in range(EVERY + 2)]
+    assert {led_quality(30, age) for age in range(1, EVERY)} == {30}
+    assert led_quality(30, EVERY) > 30
+    assert EVERY % CYCLE == 0, "only anchors are seen for long"
+    assert [led_quality(q, 0) for q in (0, 3, 63)] == [0, 6, 63]
 
 
 # ---- packets that are wrong --------------------------------------------------------------------------------
