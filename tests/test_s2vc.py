@@ -43,6 +43,7 @@ from gencodec.methods.s2vc.lead import EVERY, led_quality
 from gencodec.methods.s2vc.loop import Coded, LoopCoder, LoopState
 from gencodec.methods.s2vc.model import CYCLE, WHOLE, CodingLoop, key_quality, level_of, motion_unit
 from gencodec.methods.s2vc.rendering import Renderer
+from gencodec.nn.motion import doubled
 from gencodec.rate import ConstantQuality, TargetBpp, TargetLpips
 
 WIDTH, HEIGHT = 48, 32
@@ -535,7 +536,8 @@ def test_symbols_are_those_that_training_sees(codec: S2vc) -> None:
 def test_motion_is_in_whole_pixels_below_a_quality(codec: S2vc, quality: int) -> None:
     frames = clip(3, 80, 112)
     _, coded = codec.loop.encode_key(frames[0], quality)
-    between = (frames[1].float() + frames[2].float()).div(2).round().to(torch.uint8)  # half a step on
+    half = doubled(frames[:1].float())[0, :, ::2, 1::2]  # half a pixel to the left
+    between = half.round().clamp(0, 255).to(torch.uint8)
     _, coded = codec.loop.encode(between, coded.state, quality)
     assert coded.state.motion is not None
     is_whole = not (coded.state.motion % 2).any()
