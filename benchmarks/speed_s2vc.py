@@ -31,7 +31,7 @@ def parts(
 ) -> dict[str, dict[str, float]]:
     """What one predicted frame's time is made of."""
     loop = codec.loop
-    coded = loop.decode_key(packets[0].payload, info, QUALITY)
+    coded = loop.decode_key(packets[0].payload, info, packets[0].quality)
     _, memory = codec.renderer.render(coded, None, info)
     payload, after = loop.encode(frames[1], coded.state, QUALITY)
     x = frames[1][None].float() / 255
