@@ -34,8 +34,7 @@ def block_motion(before: Tensor, after: Tensor, price: Tensor, finest: float = S
     costs = _search(F.avg_pool2d(old, COARSE), F.avg_pool2d(new, COARSE))  # (B,N,h,w)
     flow = _smoothed(costs, offsets, price)
     for step in [step for step in STEPS if step >= finest]:
-        steps = max(round(1 / step), 1)
-        flow = _refined(at_steps(old, steps), new, flow, step, price)
+        flow = _refined(old, new, flow, step, price)
     return flow
 
 
@@ -128,15 +127,13 @@ def _median_of_neighbours(flow: Tensor) -> Tensor:
     return near.median(2).values
 
 
-def _refined(fine: Tensor, new: Tensor, flow: Tensor, step: float, price: Tensor) -> Tensor:
-    """The best of each block's motion, the eight around it, and what its neighbours have in the median.
-
-    `fine` is the old picture where motion has 1 / `step` steps a pixel, but at least 1.
-    """
+def _refined(old: Tensor, new: Tensor, flow: Tensor, step: float, price: Tensor) -> Tensor:
+    """The best of each block's motion, the eight around it, and what its neighbours have in the median."""
     expected, steps = _median_of_neighbours(flow), max(round(1 / step), 1)
     around = flow[:, None] + step * _offsets(1, flow.device)[:, :, None, None]  # (B,9,2,h,w)
     tried = torch.cat([around, expected[:, None]], 1)
-    errors = block_errors(fine, new, steps * tried.flatten(0, 1), steps).unflatten(0, tried.shape[:2])
+    errors = block_errors(at_steps(old, steps), new, steps * tried.flatten(0, 1), steps)
+    errors = errors.unflatten(0, tried.shape[:2])
     costs = errors + price * _bits(tried.transpose(1, 2) - expected[:, :, None])
     best = costs.argmin(1)[:, None, None].expand(-1, 1, 2, -1, -1)
     return tried.gather(1, best)[:, 0]

@@ -45,3 +45,8 @@ class QualityTable(nn.Module):
 def log_spaced(quality: Tensor, first: float, last: float) -> Tensor:
     """From `first` at quality 0 to `last` at 63, evenly in the logarithm; (B,)."""
     return first * (last / first) ** (quality.float() / (NUM_QUALITIES - 1))
+
+
+def led(quality: int, lead: int) -> int:
+    """`lead` qualities above `quality`, at most the best; less below it, for 0 asks for the least."""
+    return min(quality + min(quality, lead), NUM_QUALITIES - 1)

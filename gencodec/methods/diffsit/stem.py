@@ -21,7 +21,7 @@ from gencodec.methods.s2vc.merging import Pair, cheaper, merged
 from gencodec.methods.s2vc.model import LOW, STEPS_PER_PIXEL, motion_unit
 from gencodec.nn.block_search import block_motion
 from gencodec.nn.motion import compensate
-from gencodec.nn.quality import NUM_QUALITIES, log_spaced
+from gencodec.nn.quality import led, log_spaced
 
 if TYPE_CHECKING:
     from gencodec.entropy.motion import MotionCoder  # training does without the entropy coder
@@ -63,11 +63,8 @@ def mv_frames(count: int, chain: int) -> list[bool]:
 
 
 def first_quality(quality: int) -> int:
-    """At which an encoder that is asked for `quality` codes the first piece of a GOP.
-
-    At quality 0 there is no lead: the least is asked for.
-    """
-    return min(quality + min(quality, FIRST_LEAD), NUM_QUALITIES - 1)
+    """At which an encoder that is asked for `quality` codes the first piece of a GOP."""
+    return led(quality, FIRST_LEAD)
 
 
 def backbone_quality(quality: int) -> int:

@@ -7,15 +7,12 @@ codecs: without them quality sinks to what anchors have by themselves.
 
 from __future__ import annotations
 
-from gencodec.nn.quality import NUM_QUALITIES
+from gencodec.nn.quality import led
 
 LEAD = 5  # qualities
 EVERY = 12  # frames from one that leads to the next, a multiple of the coding loop's cycle
 
 
 def led_quality(quality: int, age: int) -> int:
-    """At which an encoder that is asked for `quality` codes the frame `age` frames behind the key frame.
-
-    At quality 0 none leads: the least is asked for.
-    """
-    return quality if age % EVERY else min(quality + min(quality, LEAD), NUM_QUALITIES - 1)
+    """At which an encoder that is asked for `quality` codes the frame `age` frames behind the key frame."""
+    return quality if age % EVERY else led(quality, LEAD)
