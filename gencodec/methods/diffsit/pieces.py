@@ -90,6 +90,8 @@ class StemCoder:
     def encode(self, frames: Sequence[Tensor], state: StemState | None, quality: int) -> tuple[bytes, Piece]:
         """The payload of a piece of frames, uint8 (3,H,W); `state` None at the start of a GOP."""
         encoder, own = SymbolEncoder(), backbone_quality(quality)
+        key = self.loop.key
+        lpips = key.quantiser.lpips if key.tune == "lpips" else None
 
         def put_frame(number: int, before: LoopState | None) -> Coded:
             if before is None:
@@ -100,7 +102,7 @@ class StemCoder:
             number: int, backbone: Tensor, expected: np.ndarray | None
         ) -> tuple[np.ndarray, list[np.ndarray]]:
             x = pad_to_multiple(frames[number].to(backbone.device)[None].float() / 255, STRIDE)
-            field = self.find(x, backbone, quality, self.motion, expected)
+            field = self.find(x, backbone, quality, self.motion, expected, lpips)
             return field, self.motion.encode(encoder, field, expected)
 
         piece = self._walk(len(frames), state, quality, put_frame, put_motion)

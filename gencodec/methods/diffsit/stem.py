@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gencodec.entropy.motion_order import LIMIT
+from gencodec.methods.diffsit.mv_choice import best_seen, fields_from
 from gencodec.methods.s2vc.merging import Pair, cheaper, merged
 from gencodec.methods.s2vc.model import LOW, STEPS_PER_PIXEL, motion_unit
 from gencodec.nn.block_search import block_motion
@@ -25,6 +26,7 @@ from gencodec.nn.quality import led, log_spaced
 
 if TYPE_CHECKING:
     from gencodec.entropy.motion import MotionCoder  # training does without the entropy coder
+    from gencodec.metrics.lpips_loss import LpipsLoss
 
 ALL_ANCHORS = 1  # cycle of the coding loop: each backbone is what two other frames are made of
 MV_PRICE = (0.05, 6e-5)  # of a bit of an MV frame's motion at quality 0 and 63, as in `nn.block_search`
@@ -84,11 +86,13 @@ def mv_field(
     quality: int,
     coder: MotionCoder | None = None,
     expected: np.ndarray | None = None,
+    lpips: LpipsLoss | None = None,
 ) -> np.ndarray:
     """What the encoder finds for an MV frame x (1,3,H,W) and is worth its bits: int32 (2,h,w), in steps.
 
     `backbone` (1,3,H,W) is as decoded; pictures in [0,1], sides multiples of 16. A step is `unit_of` half
-    pixels. `expected` is what `coder` codes it against; without one, bits go by a formula.
+    pixels. `expected` is what `coder` codes it against; without one, bits go by a formula. With `lpips` it is
+    the best by that, of fields that take fewer and fewer bits.
     """
     steps = STEPS_PER_PIXEL // unit_of(quality)
     price = log_spaced(torch.tensor([quality], device=x.device), *MV_PRICE)
@@ -97,7 +101,19 @@ def mv_field(
     field = found[0].to(torch.int32).cpu().numpy()
     if coder is None:
         return field
-    return cheaper(coder, Pair.of(backbone, x, steps), field, expected, float(price))
+    pair = Pair.of(backbone, x, steps)
+    field = cheaper(coder, pair, field, expected, float(price))
+    if lpips is None:
+        return field
+    fields = fields_from(field, coder, pair, expected, float(price))
+    shown = torch.cat([moved(backbone, _half_pixels(one, quality, x)) for one in fields])
+    bits = [coder.bits(one, expected) for one in fields]
+    return fields[best_seen(shown, x, bits, quality, lpips)]
+
+
+def _half_pixels(field: np.ndarray, quality: int, like: Tensor) -> Tensor:
+    """A field (2,h,w) in steps as motion (1,2,h,w) for `moved`."""
+    return unit_of(quality) * torch.from_numpy(field).to(like)[None]
 
 
 def unit_of(quality: int) -> int:
