@@ -23,7 +23,8 @@ LEAST = 1e-10  # of a vector's length, as `Lpips` has it
 
 
 class LpipsLoss(nn.Module):
-    """Distance of float pictures (N,3,H,W) in [0,1] to others -> (N,); gradients reach the first alone.
+    """Distance of float pictures (N,3,H,W) in [0,1] to as many others, or to one -> (N,); gradients reach the
+    first alone.
 
     On the device of `lpips`, whose weights it has. `half`: products in bfloat16; None: where that is faster.
     """

@@ -103,9 +103,9 @@ def mv_field(
         return field
     pair = Pair.of(backbone, x, steps)
     field = cheaper(coder, pair, field, expected, float(price))
-    if lpips is None:
+    fields = [field] if lpips is None else fields_from(field, coder, pair, expected, float(price))
+    if lpips is None or len(fields) == 1:
         return field
-    fields = fields_from(field, coder, pair, expected, float(price))
     shown = torch.cat([moved(backbone, _half_pixels(one, quality, x)) for one in fields])
     bits = [coder.bits(one, expected) for one in fields]
     return fields[best_seen(shown, x, bits, quality, lpips)]
