@@ -23,9 +23,10 @@ from gencodec.metrics.lpips import Lpips
 from gencodec.nn.quality import QualityTable
 from gencodec.nn.state import config_from, load_float
 from gencodec.training import diffsit_export, diffsit_joint
+from gencodec.training.banks import Either
 from gencodec.training.data import BatchSource
 from gencodec.training.diffsit_autoencoder import AutoencoderRecipe, AutoencoderTask
-from gencodec.training.diffsit_cli import Either, parse, train_diffsit
+from gencodec.training.diffsit_cli import parse, train_diffsit
 from gencodec.training.diffsit_flow import FlowRecipe, FlowTask
 from gencodec.training.diffsit_joint import JointRecipe, JointTask, distance_left
 from gencodec.training.diffsit_stage import Stage, some_frames, window

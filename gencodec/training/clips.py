@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ CUT = 0.1  # mean absolute change of the picture, in [0,1], that is taken for a 
 
 
 Part = Literal["all", "training", "held-out"]
+PARTS: tuple[Part, ...] = get_args(Part)
+T = TypeVar("T")
 
 
 class ClipBank:
@@ -72,12 +74,11 @@ class ClipBank:
         return x.flip(0) if generator.random() < 0.5 else x
 
 
-def of_part(paths: Sequence[Path], part: Part) -> list[Path]:
-    """The paths of a part; see `ClipBank`."""
-    held_out = list(paths[HELD_OUT // 2 :: HELD_OUT])
-    if part == "held-out":
-        return held_out
-    return [p for p in paths if part == "all" or p not in held_out]
+def of_part(things: Sequence[T], part: Part) -> list[T]:
+    """The things of a part; see `ClipBank`."""
+    is_held_out = [i % HELD_OUT == HELD_OUT // 2 for i in range(len(things))]
+    wanted = part == "held-out"
+    return [one for one, held in zip(things, is_held_out, strict=True) if part == "all" or held == wanted]
 
 
 def scenes(frames: Sequence[np.ndarray]) -> list[Tensor]:

@@ -19,26 +19,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gencodec.methods.diffsit.generator import GeneratorConfig
+from gencodec.training.banks import add_clips, named_clips
 from gencodec.training.cli import add_budget, budgets, check_budget, preset_of
-from gencodec.training.clips import ClipBank
 from gencodec.training.data import Bank, BatchSource
 from gencodec.training.diffsit_autoencoder import AutoencoderRecipe, AutoencoderTask
 from gencodec.training.diffsit_flow import FlowRecipe, FlowTask
 from gencodec.training.diffsit_joint import JointRecipe, JointTask
 from gencodec.training.diffsit_stage import Stage
-from gencodec.training.moving_photos import MovingPhotos
 from gencodec.training.trainer import Trainer, load_checkpoint
 
 if TYPE_CHECKING:
     from gencodec.training.diffsit_record import Record
 
 R = TypeVar("R", AutoencoderRecipe, FlowRecipe, JointRecipe)
-PARTS = ("all", "training", "held-out")
 RECORD_CROP, RECORD_FRAMES = 192, 21
 MOST = 48  # frames of a clip that are kept in memory
 
@@ -52,9 +49,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--preset", choices=("tiny", "paper"), default="tiny", help="paper has its own: --preset paper -h")
     add("--stage", required=True, choices=STAGES)
-    add("--data", type=Path, nargs="+", help="folders of clips (record, autoencoder, flow)")
-    add("--photos", type=Path, nargs="+", help="folders of photographs that move, instead or besides (same)")
-    add("--part", choices=PARTS, default="all", help="one clip in 16 is held-out, the rest training (same)")
+    add_clips(parser, "record, autoencoder, flow")
     add("--records", type=Path, help="folder of a record stage (joint, export)")
     add("--held-out", type=Path, help="records of such: shows what is learned by heart (joint, export)")
     add("--init", type=Path, help="checkpoint of an earlier stage, or run, to begin from")
@@ -67,7 +62,6 @@ def parse(args: list[str]) -> argparse.Namespace:
     add("--batch", type=int, help="clips a step")
     add("--crop", type=int, help="pixels a side, a multiple of 32")
     add("--plain", action="store_true", help="without the entropy coder, by a formula and rounding (record)")
-    add("--limit", type=int, help="use only so many clips")
     add("--first", type=int, default=0, help="number of the first record")
     add("--count", type=int, default=200, help="records to make")
     options = parser.parse_args(args)
@@ -99,37 +93,10 @@ def train_diffsit(args: list[str]) -> None:
     STAGES[options.stage](options)
 
 
-class Either:
-    """Batches whose members come from several banks in turn."""
-
-    def __init__(self, banks: list[Bank]) -> None:
-        self.banks = banks
-
-    def batch(self, size: int, generator: np.random.Generator) -> Tensor:
-        """`size` clips, as many from each bank as can be."""
-        turn = int(generator.integers(len(self.banks)))
-        counts = [
-            len(range((i + turn) % len(self.banks), size, len(self.banks))) for i in range(len(self.banks))
-        ]
-        parts = [b.batch(n, generator) for b, n in zip(self.banks, counts, strict=True) if n]
-        return torch.cat(parts)
-
-
-def clips(options: argparse.Namespace, crop: int, frames: int) -> Bank:
-    """What --data and --photos name."""
-    banks: list[Bank] = []
-    if options.data:
-        kept = {"most": MOST, "limit": options.limit, "part": options.part}
-        banks.append(ClipBank(options.data, crop=crop, frames=frames, **kept))
-    if options.photos:
-        banks.append(MovingPhotos(options.photos, crop=crop, frames=frames, limit=options.limit))
-    return Either(banks)
-
-
 def _record(options: argparse.Namespace) -> None:
     from gencodec.training.diffsit_record import record
 
-    bank = clips(options, options.crop or RECORD_CROP, RECORD_FRAMES)
+    bank = named_clips(options, crop=options.crop or RECORD_CROP, frames=RECORD_FRAMES, most=MOST)
     first, count, device = options.first, options.count, options.device
     record(_coder(options), bank, options.out, device, first=first, count=count, seed=options.seed)
 
@@ -153,13 +120,15 @@ def _coder(options: argparse.Namespace) -> Callable[[Tensor, int], Record]:
 def _autoencoder(options: argparse.Namespace) -> None:
     recipe = _recipe(AutoencoderRecipe(), options)
     task = AutoencoderTask(recipe, _config(options), torch.device(options.device), options.seed)
-    _run(task, clips(options, recipe.crop, recipe.frames), recipe.batch, options)
+    bank = named_clips(options, crop=recipe.crop, frames=recipe.frames, most=MOST)
+    _run(task, bank, recipe.batch, options)
 
 
 def _flow(options: argparse.Namespace) -> None:
     recipe = _recipe(FlowRecipe(), options)
     task = FlowTask(recipe, _config(options), torch.device(options.device), options.seed)
-    _run(task, clips(options, recipe.crop, recipe.frames), recipe.batch, options)
+    bank = named_clips(options, crop=recipe.crop, frames=recipe.frames, most=MOST)
+    _run(task, bank, recipe.batch, options)
 
 
 def _joint(options: argparse.Namespace) -> None:

@@ -22,15 +22,14 @@ from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.model import CodingLoop
 from gencodec.methods.s2vc.rendering import Renderer
 from gencodec.nn.state import export_float
+from gencodec.training.banks import add_clips, named_clips
 from gencodec.training.cli import add_budget, budgets, check_budget
-from gencodec.training.clips import ClipBank
 from gencodec.training.data import Bank, BatchSource
 from gencodec.training.export import commit, last_log_line
 from gencodec.training.extreme import Examples, PredictorRecipe, PredictorTask
 from gencodec.training.extreme_examples import CleanExamples, CodedExamples
 from gencodec.training.extreme_record import AHEAD, FARTHEST, AnchorBank, Models, record
 from gencodec.training.moving_mnist import MovingMnist
-from gencodec.training.moving_photos import MovingPhotos
 from gencodec.training.trainer import Trainer, load_checkpoint
 from gencodec.weights import load_named, save_whole
 
@@ -46,9 +45,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--stage", required=True, choices=STAGES)
-    add("--data", type=Path, nargs="+", help="folders of clips (record)")
-    add("--photos", type=Path, nargs="+", help="folders of photographs that move, instead of --data (record)")
-    add("--part", choices=("all", "training", "held-out"), default="all", help="of the clips (record)")
+    add_clips(parser, "record")
     add("--records", type=Path, help="folder of a record stage (predictor)")
     add(
         "--digits", type=Path, help="instead: MNIST images (idx, .gz), which bounce in grey clips (predictor)"
@@ -61,14 +58,13 @@ def parse(args: list[str]) -> argparse.Namespace:
     add_budget(parser)
     add("--batch", type=int, help="clips a step")
     add("--crop", type=int, help="pixels a side, a multiple of 32")
-    add("--limit", type=int, help="use only so many clips")
     add("--first", type=int, default=0, help="number of the first record")
     add("--count", type=int, default=200, help="records to make")
     options = parser.parse_args(args)
     for name in NEEDED[options.stage]:
         if getattr(options, name) is None:
             parser.error(f"--stage {options.stage} needs --{name}")
-    if options.stage == "record" and (options.data is None) == (options.photos is None):
+    if options.stage == "record" and options.data is None and options.photos is None:
         parser.error("--stage record needs --data or --photos")
     if options.stage == "predictor":
         check_budget(parser, options)
@@ -88,12 +84,7 @@ def train_extreme(args: list[str]) -> None:
 
 def _record(options: argparse.Namespace) -> None:
     crop, frames = options.crop or RECORD_CROP, FARTHEST + 1 + AHEAD
-    bank: Bank
-    if options.photos:
-        bank = MovingPhotos(options.photos, crop=crop, frames=frames, limit=options.limit)
-    else:
-        kept = {"most": MOST, "limit": options.limit, "part": options.part}
-        bank = ClipBank(options.data, crop=crop, frames=frames, **kept)
+    bank = named_clips(options, crop=crop, frames=frames, most=MOST)
     first, count = options.first, options.count
     record(load_models(), bank, options.out, first=first, count=count, seed=options.seed)
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gencodec.training.clips import Part, of_part
 from gencodec.training.data import PictureBank
 
 PAN = 6.0  # pixels a frame, at most
@@ -26,11 +27,25 @@ SHAKE = 0.4  # pixels of a camera held by hand
 
 
 class MovingPhotos:
-    """Draws clips from the photographs below `folders`. Raises ValueError where none is large enough."""
+    """Draws clips from the photographs below `folders`, or a part of them, as `clips.ClipBank` does.
 
-    def __init__(self, folders: Sequence[Path], *, crop: int, frames: int, limit: int | None = None) -> None:
+    Raises ValueError where none is large enough.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        *,
+        crop: int,
+        frames: int,
+        limit: int | None = None,
+        part: Part = "all",
+    ) -> None:
         self.crop, self.frames = crop, frames
-        self.photos = PictureBank(folders, crop=crop, limit=limit).pictures  # (3,H,W) uint8
+        found = PictureBank(folders, crop=crop, limit=limit).pictures
+        self.photos = of_part(found, part)  # (3,H,W) uint8
+        if not self.photos:
+            raise ValueError(f"of {len(found)} photographs none is {part}")
 
     def batch(self, size: int, generator: np.random.Generator) -> Tensor:
         """Clips (size,frames,3,crop,crop) in [0,1]."""

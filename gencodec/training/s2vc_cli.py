@@ -22,10 +22,9 @@ from torch import Tensor
 from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.generator import GeneratorConfig
 from gencodec.methods.s2vc.model import CodingLoop
+from gencodec.training.banks import add_clips, named_clips
 from gencodec.training.cli import add_budget, budgets, check_budget, preset_of
-from gencodec.training.clips import ClipBank
-from gencodec.training.data import Bank, BatchSource
-from gencodec.training.moving_photos import MovingPhotos
+from gencodec.training.data import BatchSource
 from gencodec.training.s2vc_prior import PriorRecipe, PriorTask
 from gencodec.training.s2vc_record import Record, RecordBank, record, record_clip
 from gencodec.training.s2vc_render import RenderRecipe, RenderTask
@@ -33,7 +32,6 @@ from gencodec.training.trainer import Task, Trainer, load_checkpoint
 from gencodec.weights import load_file, load_named
 
 R = TypeVar("R", PriorRecipe, RenderRecipe)
-PARTS = ("all", "training", "held-out")
 INTRA = "intra-tiny-4"  # codes the key frames
 
 
@@ -46,11 +44,9 @@ def parse(args: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--preset", choices=("tiny", "paper"), default="tiny", help="paper has its own: --preset paper -h")
     add("--stage", required=True, choices=STAGES)
-    add("--data", type=Path, nargs="+", help="folders of clips (record)")
-    add("--photos", type=Path, nargs="+", help="folders of photographs that move, instead of --data (record)")
+    add_clips(parser, "record")
     add("--records", type=Path, help="folder of a record stage (prior, generator)")
     add("--encoder", type=Path, help="weights file whose encoder chooses motion and symbols (record)")
-    add("--part", choices=PARTS, default="all", help="one clip in 16 is held-out, the rest training (record)")
     add("--held-out", type=Path, help="records of such: shows what is learned by heart (generator, export)")
     add(
         "--init",
@@ -71,14 +67,13 @@ def parse(args: list[str]) -> argparse.Namespace:
     add("--batch", type=int, help="clips a step")
     add("--crop", type=int, help="pixels a side, a multiple of 64")
     add("--frames", type=int, help="of a record (record, prior: 24), or rendered ones in a row (generator)")
-    add("--limit", type=int, help="use only so many clips")
     add("--first", type=int, default=0, help="number of the first record")
     add("--count", type=int, default=200, help="records to make")
     options = parser.parse_args(args)
     for name in NEEDED[options.stage]:
         if getattr(options, name) is None:
             parser.error(f"--stage {options.stage} needs --{name}")
-    if options.stage == "record" and (options.data is None) == (options.photos is None):
+    if options.stage == "record" and options.data is None and options.photos is None:
         parser.error("--stage record needs --data or --photos")
     if options.stage in TRAINED:
         check_budget(parser, options)
@@ -102,13 +97,7 @@ def train_s2vc(args: list[str]) -> None:
 
 def _record(options: argparse.Namespace) -> None:
     crop, frames = options.crop or 192, options.frames or 24
-    bank: Bank
-    if options.photos:
-        bank = MovingPhotos(options.photos, crop=crop, frames=frames, limit=options.limit)
-    else:
-        bank = ClipBank(
-            options.data, crop=crop, frames=frames, most=96, limit=options.limit, part=options.part
-        )
+    bank = named_clips(options, crop=crop, frames=frames, most=96)
     code = _coder(options.encoder, options.device)
     first, count = options.first, options.count
     record(code, bank, options.out, options.device, first=first, count=count, seed=options.seed)
