@@ -28,6 +28,7 @@ from gencodec.methods.diffsit.generator import ClipGenerator, GeneratorConfig
 from gencodec.methods.diffsit.rendering import PREFIX, Renderer, rendered_length
 from gencodec.methods.diffsit.settings import Options
 from gencodec.methods.diffsit.stem import (
+    ALL_ANCHORS,
     Field,
     expected_motion,
     first_quality,
@@ -35,12 +36,16 @@ from gencodec.methods.diffsit.stem import (
     mv_frames,
     steps_expected,
 )
+from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.s2vc.model import level_of
 from gencodec.metrics.lpips import Lpips
 from gencodec.nn.motion import BLOCK
 from gencodec.nn.state import export_float
 from gencodec.rate import ConstantQuality, TargetBpp, TargetLpips
+from gencodec.training.diffsit_cli import train_diffsit
 from gencodec.training.diffsit_record import DiffsitBank, read_records, record, record_plain
 from gencodec.training.diffsit_sent import count_tables, mv_tables, record_sent, stem_coder
+from gencodec.training.s2vc_record import RecordBank
 from gencodec.video import open_video
 from gencodec.weights import load_named
 
@@ -491,6 +496,31 @@ def test_records_without_the_entropy_coder_are_next_to_the_same() -> None:
     assert torch.allclose(a[1::3], b[1::3], rtol=0.25)
     assert float(b.mean()) == pytest.approx(float(a.mean()), rel=0.25)
     assert plain.motion[::3].any()
+
+
+def test_backbones_are_records_of_the_loop(records: Path, tmp_path: Path) -> None:
+    """Their symbols make the pictures again, each of the one before."""
+    train_diffsit(["--stage", "backbones", "--records", str(records), "--out", str(tmp_path)])
+    model = stem_coder().loop.loop
+    for sent, one in zip(read_records(records), RecordBank(tmp_path), strict=True):
+        assert torch.equal(one.picture, sent.picture[1::3])
+        assert one.cycle.tolist() == [ALL_ANCHORS]
+        before = one.picture[:-1].float() / 255
+        level = torch.tensor([level_of(int(one.quality), age, ALL_ANCHORS) for age in range(1, 7)])
+        prediction = model.predict(before, one.motion.float())
+        shown, scaled = model.to_picture(one.symbols.float(), prediction, level)
+        away = (255 * shown - one.picture[1:].float()).abs()
+        assert away.max() < 2.5  # both pictures were rounded
+        assert away.mean() < 0.4
+        assert torch.equal(one.scaled[1:], scaled.half())
+        assert one.symbols.any()
+        key = KeyFrameCoder(*load_named("intra-tiny-4"), "cpu").model.transforms
+        decoded = key.to_linear_picture(one.key_y_hat, one.clock[0])[0].clamp(0, 1)
+        clamped = (one.picture[:1] == 0) | (one.picture[:1] == 255)
+        free = ~functional.max_pool2d(clamped.float(), 16).amax(1, keepdim=True).bool()  # blocks without
+        free = functional.interpolate(free.float(), scale_factor=16).bool().expand_as(decoded)
+        assert free.any()
+        assert (255 * decoded - one.picture[:1].float())[free].abs().max() < 1.5
 
 
 def test_windows_of_records(records: Path) -> None:

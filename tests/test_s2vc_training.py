@@ -23,9 +23,10 @@ from gencodec.entropy.motion import count_tables
 from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.codec import S2vc
 from gencodec.methods.s2vc.generator import GeneratorConfig, Memory, Rendered
-from gencodec.methods.s2vc.model import CodedFrame, CodingLoop, key_quality, level_of
+from gencodec.methods.s2vc.model import CYCLE, CodedFrame, CodingLoop, key_quality, level_of
 from gencodec.metrics.lpips import Lpips
 from gencodec.nn.exact import exact_layers
+from gencodec.nn.exact_io import export_exact
 from gencodec.nn.state import from_int8
 from gencodec.rate import ConstantQuality
 from gencodec.training import s2vc_render
@@ -223,6 +224,24 @@ def test_a_bank_in_memory_gives_what_one_in_files_gives(records: Path) -> None:
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
+def test_batches_of_whole_records_are_equally_long(intra: IntraModel, records: Path, tmp_path: Path) -> None:
+    """Records of two methods have other lengths, and other cycles."""
+    short = record_clip(CodingLoop(), intra, make_clip(3, 64, 64).float() / 255, 30, 1)
+    mixed = RecordBank.of([*RecordBank(records), short])
+    lengths, generator = set(), np.random.default_rng(0)
+    for _ in range(30):
+        clip = stacked(mixed.cut(mixed.batch(2, generator), CPU))
+        lengths.add(clip.x.shape[1])
+        assert clip.cycle.tolist() == [1 if clip.x.shape[1] == 3 else CYCLE] * 2
+    assert lengths == {3, FRAMES}
+    save_file({k: v.contiguous() for k, v in short._asdict().items()}, tmp_path / "a.safetensors")
+    (read,) = RecordBank(tmp_path).cut(torch.zeros(1, 4, dtype=torch.int64), CPU)
+    assert read.cycle.tolist() == [1]
+    whole = {k: v.contiguous() for k, v in short._asdict().items() if k != "cycle"}
+    save_file(whole, tmp_path / "a.safetensors")  # as records were before
+    assert RecordBank(tmp_path).cut(torch.zeros(1, 4, dtype=torch.int64), CPU)[0].cycle.tolist() == [CYCLE]
+
+
 # ---- prior -------------------------------------------------------------------------------------------------
 
 
@@ -231,6 +250,27 @@ def prior_task(records: Path, recipe: PriorRecipe = PRIOR) -> PriorTask:
     task = PriorTask(recipe, CodingLoop(), RecordBank(records, window=FRAMES), CPU)
     learning(task, 2e-3)
     return task
+
+
+def test_a_prior_begins_at_shipped_weights(records: Path) -> None:
+    """As integers, those of the coder, and learns from there."""
+    tensors = load_file(ZOO / "s2vc-tiny-3.safetensors")[0]
+    task = PriorTask(PRIOR, CodingLoop(), RecordBank(records), CPU)
+    task.begin_from_weights(tensors)
+    prior = task.model.latents.prior
+    again = export_exact(task.model.temporal, [], "temporal.")
+    again |= export_exact(prior, prior.tables(), "latents.prior.")
+    assert again
+    away = [(tensor.int() - tensors[name].int()).abs().max() for name, tensor in again.items()]
+    assert max(away) <= 1, "64 rows come back from 9 anchors"
+    learning(task, 1e-3)
+    clip = stacked(task.bank.cut(DRAWS, CPU))
+    with torch.no_grad():
+        before = float(task.rates(clip, 0, 5)[0].log2().mean())
+    steps(task, 0.0, 20, "log2")
+    assert task.exact
+    with torch.no_grad():
+        assert float(task.rates(clip, 0, 5)[0].log2().mean()) < before
 
 
 def test_the_priors_rate_falls_in_float_and_as_integers(records: Path) -> None:

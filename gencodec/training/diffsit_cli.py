@@ -1,6 +1,7 @@
 """`gencodec train diffsit --stage NAME`: one stage after another, each a run of its own that can be resumed.
 
 record       clips             -> what STEM makes of them, in files
+backbones    records           -> their backbones alone, as records of `s2vc`: for the prior that codes both
 autoencoder  clips             -> the video autoencoder of the generator
 flow         clips             -> its transformer, as a generative prior; --init: the autoencoder's checkpoint
 joint        records           -> all of it, in one step from STEM's clips; --init: the flow's checkpoint
@@ -50,7 +51,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     add("--preset", choices=("tiny", "paper"), default="tiny", help="paper has its own: --preset paper -h")
     add("--stage", required=True, choices=STAGES)
     add_clips(parser, "record, autoencoder, flow")
-    add("--records", type=Path, help="folder of a record stage (joint, export)")
+    add("--records", type=Path, help="folder of a record stage (backbones, joint, export)")
     add("--held-out", type=Path, help="records of such: shows what is learned by heart (joint, export)")
     add("--init", type=Path, help="checkpoint of an earlier stage, or run, to begin from")
     add("--checkpoint", type=Path, help="checkpoint of a joint stage (export)")
@@ -117,6 +118,15 @@ def _coder(options: argparse.Namespace) -> Callable[[Tensor, int], Record]:
     return partial(record_plain, CodingLoop().eval().to(options.device), intra)
 
 
+def _backbones(options: argparse.Namespace) -> None:
+    from gencodec.methods.intra.model import IntraModel
+    from gencodec.training.diffsit_backbones import write_backbones
+    from gencodec.training.s2vc_cli import INTRA
+    from gencodec.weights import load_named
+
+    write_backbones(options.records, options.out, IntraModel.frozen(load_named(INTRA)[0]))
+
+
 def _autoencoder(options: argparse.Namespace) -> None:
     recipe = _recipe(AutoencoderRecipe(), options)
     task = AutoencoderTask(recipe, _config(options), torch.device(options.device), options.seed)
@@ -169,6 +179,7 @@ def _config(options: argparse.Namespace) -> GeneratorConfig:
 
 STAGES: dict[str, Callable[[argparse.Namespace], None]] = {
     "record": _record,
+    "backbones": _backbones,
     "autoencoder": _autoencoder,
     "flow": _flow,
     "joint": _joint,
@@ -176,6 +187,7 @@ STAGES: dict[str, Callable[[argparse.Namespace], None]] = {
 }
 NEEDED: dict[str, tuple[str, ...]] = {
     "record": (),
+    "backbones": ("records",),
     "autoencoder": (),
     "flow": (),
     "joint": ("records",),

@@ -66,7 +66,11 @@ def parse(args: list[str]) -> argparse.Namespace:
     add_budget(parser)
     add("--batch", type=int, help="clips a step")
     add("--crop", type=int, help="pixels a side, a multiple of 64")
-    add("--frames", type=int, help="of a record (record, prior: 24), or rendered ones in a row (generator)")
+    add(
+        "--frames",
+        type=int,
+        help="of a record (record: 24; prior: any), or rendered ones in a row (generator)",
+    )
     add("--first", type=int, default=0, help="number of the first record")
     add("--count", type=int, default=200, help="records to make")
     options = parser.parse_args(args)
@@ -116,9 +120,11 @@ def _train_prior(options: argparse.Namespace) -> None:
     device = torch.device(options.device)
     torch.manual_seed(options.seed)
     recipe = _recipe(PriorRecipe(), options, "batch")
-    bank = RecordBank(options.records, window=options.frames or 24)
+    bank = RecordBank(options.records, window=options.frames, crop=options.crop)
     task = PriorTask(recipe, CodingLoop(), bank, device)
-    if options.init:
+    if options.init and options.init.suffix == ".safetensors":
+        task.begin_from_weights(load_file(options.init)[0])
+    elif options.init:
         task.begin_from(load_checkpoint(options.init))
     _run(task, BatchSource(bank, recipe.batch, device, options.seed), options)
 

@@ -17,8 +17,8 @@ from gencodec.entropy.motion import count_tables
 from gencodec.entropy.tables import CdfTables
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.s2vc.generator import PREFIX, Generator, GeneratorConfig
-from gencodec.methods.s2vc.loop import NOT_FLOAT, LoopCoder
-from gencodec.methods.s2vc.model import CodingLoop, motion_unit
+from gencodec.methods.s2vc.loop import LoopCoder
+from gencodec.methods.s2vc.model import NOT_FLOAT, CodingLoop, motion_unit
 from gencodec.nn.exact import convert, exact_layers, project
 from gencodec.nn.exact_io import export_exact
 from gencodec.nn.state import export_float
@@ -124,7 +124,7 @@ def counted(loop: CodingLoop, bank: RecordBank) -> tuple[CdfTables, CdfTables]:
         clip = stacked([record])
         state = loop.temporal.begin(clip.key_y_hat[:, 0].float())
         for t in range(clip.symbols.shape[1]):
-            moved, level = loop.moved(state, clip.motion[:, t].float()), levels(clip.quality, t + 1)
+            moved, level = loop.moved(state, clip.motion[:, t].float()), levels(clip, t + 1)
             estimate = loop.latents(clip.symbols[:, t].float(), level, moved)
             of_y.add(estimate.symbols, estimate.scale_index)
             of_z.add(estimate.z_hat, level.tolist())

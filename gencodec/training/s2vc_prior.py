@@ -17,6 +17,7 @@ from torch import Tensor
 from gencodec.methods.s2vc.model import CodingLoop, level_of
 from gencodec.nn.equalise import equalise
 from gencodec.nn.exact import convert, exact_layers, project
+from gencodec.nn.state import thaw_tables
 from gencodec.training.s2vc_record import Record, RecordBank, stacked
 
 
@@ -38,7 +39,7 @@ class PriorTask:
     """
 
     def __init__(self, recipe: PriorRecipe, loop: CodingLoop, bank: RecordBank, device: torch.device) -> None:
-        if any(shape[0] != bank.window for shape in bank.shapes):
+        if any(shape[0] != (bank.window or shape[0]) for shape in bank.shapes):
             raise ValueError(
                 f"the prior needs whole records, not windows of {bank.window} frames: see --frames"
             )
@@ -54,6 +55,12 @@ class PriorTask:
         self.exact = bool(checkpoint["task"]["exact"]) and self.recipe.exact_from < 1
         for layer in exact_layers(self.model):
             layer.exact = self.exact
+
+    def begin_from_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Begin at the integers of a weights file. Raises ValueError for those of another layout."""
+        self.model.load_weights(tensors)
+        thaw_tables(self.model)
+        self.exact = self.calibrated = True
 
     def learning_rate(self, progress: float) -> float:
         """A cosine from the peak to 1 %."""
@@ -89,7 +96,7 @@ class PriorTask:
                 moved = moved if self.recipe.temporal else torch.zeros_like(moved)
                 symbols = clip.symbols[:, t]
                 if t >= first:
-                    estimate = model.latents(symbols, levels(clip.quality, t + 1), moved)
+                    estimate = model.latents(symbols, levels(clip, t + 1), moved)
                     bits = bits + estimate.y_bits + estimate.z_bits
                 state = model.temporal.update(moved, symbols)
                 states.append(state)
@@ -125,11 +132,11 @@ class PriorTask:
     def _all_frames_at_once(self, clip: Record, frames: int) -> None:
         states = [self.model.temporal.begin(clip.key_y_hat[:, 0]), *self.rates(clip, 0, frames - 1)[1]]
         moved = torch.cat([self.model.moved(states[t], clip.motion[:, t]) for t in range(frames)])
-        level = torch.cat([levels(clip.quality, t + 1) for t in range(frames)])
+        level = torch.cat([levels(clip, t + 1) for t in range(frames)])
         self.model.latents(torch.cat(list(clip.symbols[:, :frames].unbind(1))), level, moved)
 
     def _calibrate(self, clip: Record) -> None:
-        self.model.latents.calibrate(clip.symbols[:, 0], levels(clip.quality, 1))
+        self.model.latents.calibrate(clip.symbols[:, 0], levels(clip, 1))
         self.calibrated = True
 
     def _pixels(self, clip: Record) -> int:
@@ -143,6 +150,9 @@ class PriorTask:
         return [{"params": rest, "scale": 1.0}, {"params": fast, "scale": 20.0}]
 
 
-def levels(quality: Tensor, age: int) -> Tensor:
-    """`level_of` for a batch, (B,)."""
-    return torch.tensor([level_of(q, age) for q in quality.tolist()], device=quality.device)
+def levels(clip: Record, age: int) -> Tensor:
+    """`level_of` for a batch of records, (B,)."""
+    pairs = zip(clip.quality.tolist(), clip.cycle.tolist(), strict=True)
+    return torch.tensor(
+        [level_of(quality, age, cycle) for quality, cycle in pairs], device=clip.quality.device
+    )

@@ -40,7 +40,7 @@ class Record(NamedTuple):
 
     clock (T,1), see `Coded`; x (T,3,H,W) and picture, as coded, uint8; scaled (T,192,h,w), y_hat without its
     gains; key_y_hat (1,192,h,w) with them; for the frames behind the first motion (T-1,2,h,w) in half pixels
-    and symbols (T-1,192,h,w), int16.
+    and symbols (T-1,192,h,w), int16; cycle (1,), the frames from anchor to anchor.
     """
 
     quality: Tensor
@@ -51,6 +51,7 @@ class Record(NamedTuple):
     key_y_hat: Tensor
     motion: Tensor
     symbols: Tensor
+    cycle: Tensor = torch.tensor([CYCLE])
 
 
 class Draws(NamedTuple):
@@ -104,6 +105,7 @@ def record_clip(loop: CodingLoop, intra: IntraModel, x: Tensor, quality: int, cy
         key.y_hat,
         torch.cat(motions),
         torch.cat(symbols),
+        torch.tensor([cycle]),
     )
 
 
@@ -138,21 +140,23 @@ class RecordBank:
     """All records of a folder; draws which frames of which one, and where.
 
     They stay in their files: what a batch needs is read from there, so that thousands of records take no
-    memory. Few of them are learned by heart (docs/decisions.md). Raises ValueError where none is long and
-    large enough.
+    memory. Few of them are learned by heart (docs/decisions.md). Without a `window` whole records are drawn,
+    a batch of equally long ones. Raises ValueError where none is long and large enough.
     """
 
-    def __init__(self, folder: Path, *, window: int, crop: int | None = None) -> None:
+    def __init__(self, folder: Path, *, window: int | None = None, crop: int | None = None) -> None:
         self.window, self.crop = window, crop
         found = [(path, _shape_in(path)) for path in sorted(folder.glob("*.safetensors"))]
         fitting = [(path, shape) for path, shape in found if self._fits(shape)]
         if not fitting:
-            raise ValueError(f"no record of {window} frames, {crop or 'any'} pixels a side, in {folder}")
+            raise ValueError(
+                f"no record of {window or 'any'} frames, {crop or 'any'} pixels a side, in {folder}"
+            )
         self._records: list[Path | Record] = [path for path, _ in fitting]
         self.shapes = [shape for _, shape in fitting]  # of x, (T,3,H,W)
 
     @classmethod
-    def of(cls, records: Sequence[Record], *, window: int) -> RecordBank:
+    def of(cls, records: Sequence[Record], *, window: int | None = None) -> RecordBank:
         """A bank of records that are in memory already."""
         bank = cls.__new__(cls)
         bank.window, bank.crop, bank._records = window, None, list(records)
@@ -168,30 +172,35 @@ class RecordBank:
 
     def batch(self, size: int, generator: np.random.Generator) -> Tensor:
         """Draws (size,4), int64: see `Draws`; row and column are in blocks of 16 pixels."""
-        return torch.tensor([self._draw(generator) for _ in range(size)])
+        among = list(range(len(self)))
+        if self.window is None:
+            length = self.shapes[int(generator.integers(len(self)))][0]
+            among = [i for i, shape in enumerate(self.shapes) if shape[0] == length]
+        return torch.tensor([self._draw(among, generator) for _ in range(size)])
 
     def cut(self, draws: Tensor, device: torch.device) -> list[Record]:
         """The drawn windows, float on `device`: `window` frames each, of `crop` pixels a side."""
         return [self._cut(Draws(*draw), device) for draw in draws.tolist()]
 
     def _fits(self, shape: tuple[int, ...]) -> bool:
-        return shape[0] >= self.window and min(shape[-2:]) >= (self.crop or 0)
+        return shape[0] >= (self.window or 0) and min(shape[-2:]) >= (self.crop or 0)
 
-    def _draw(self, generator: np.random.Generator) -> Draws:
-        index = int(generator.integers(len(self)))
+    def _draw(self, among: Sequence[int], generator: np.random.Generator) -> Draws:
+        index = among[int(generator.integers(len(among)))]
         shape = self.shapes[index]
-        first = int(generator.integers(shape[0] - self.window + 1))
+        first = int(generator.integers(shape[0] - (self.window or shape[0]) + 1))
         if generator.random() < KEY_SHARE:
             first = 0
         spare = [(n - (self.crop or n)) // BLOCK for n in shape[-2:]]
         return Draws(index, first, *(int(generator.integers(n + 1)) for n in spare))
 
     def _cut(self, draw: Draws, device: torch.device) -> Record:
-        frames = slice(draw.first, draw.first + self.window)
-        behind = slice(draw.first, draw.first + self.window - 1)  # motion[t - 1] belongs to frame t
+        count = self.window or self.shapes[draw.record][0]
+        frames = slice(draw.first, draw.first + count)
+        behind = slice(draw.first, draw.first + count - 1)  # motion[t - 1] belongs to frame t
         height, width = (n if self.crop is None else self.crop for n in self.shapes[draw.record][-2:])
 
-        with _fields(self._records[draw.record]) as field:
+        with _fields(self._records[draw.record]) as (field, cycle):
 
             def cut(name: str, times: slice, stride: int = BLOCK) -> Tensor:
                 top, left = draw.row * BLOCK // stride, draw.column * BLOCK // stride
@@ -207,6 +216,7 @@ class RecordBank:
                 cut("key_y_hat", slice(0, 1)),
                 cut("motion", behind),
                 cut("symbols", behind),
+                cycle.to(device),
             )
 
 
@@ -217,19 +227,20 @@ def _shape_in(path: Path) -> tuple[int, ...]:
 
 
 @contextmanager
-def _fields(record: Path | Record) -> Iterator[Callable[[str], Any]]:
-    """What gives a field of a record to cut from; from a file only what is cut is read."""
+def _fields(record: Path | Record) -> Iterator[tuple[Callable[[str], Any], Tensor]]:
+    """What gives a field of a record to cut from, and its cycle; from a file only what is cut is read."""
     if isinstance(record, Record):
-        yield partial(getattr, record)
+        yield partial(getattr, record), record.cycle
         return
     with safe_open(record, "pt") as file:
-        yield file.get_slice
+        has_cycle = "cycle" in file.keys()  # noqa: SIM118, it is no dict
+        yield file.get_slice, file.get_tensor("cycle") if has_cycle else Record._field_defaults["cycle"]
 
 
 def stacked(records: Sequence[Record]) -> Record:
-    """The same windows as one batch: (B,...) each, quality (B,)."""
-    columns = [torch.stack(column) for column in zip(*records, strict=True)]
-    return Record(columns[0][:, 0], *columns[1:])
+    """The same windows as one batch: (B,...) each, quality and cycle (B,)."""
+    columns = Record(*(torch.stack(column) for column in zip(*records, strict=True)))
+    return columns._replace(quality=columns.quality[:, 0], cycle=columns.cycle[:, 0])
 
 
 def coded_frame(clip: Record, t: int) -> CodedFrame:

@@ -37,13 +37,10 @@ from gencodec.methods.s2vc.model import (
     motion_unit,
     quantised,
 )
-from gencodec.nn.exact_io import load_exact
 from gencodec.nn.layers import pad_to_multiple
 from gencodec.nn.quality import log_spaced
-from gencodec.nn.state import load_float
 
 ANCHOR_PRICE = (4.5, 0.27)  # LPIPS that a bit a pixel of an anchor is worth, at quality 0 and 63
-NOT_FLOAT = ("latents.prior.", "latents.z_index.", "temporal.")  # integers, or of use in training only
 
 
 class LoopState(NamedTuple):
@@ -88,10 +85,9 @@ class LoopCoder:
     ) -> None:
         self.key, self.device, self.cycle = key, key.device, cycle
         loop = CodingLoop()
-        load_exact(loop.temporal, [], tensors, "temporal.")
+        loop.load_weights(tensors)
         self.latents = LatentCoder.load(loop.latents, tensors)
         self.motion = loop.motion_coder = MotionCoder.load(tensors)
-        load_float(loop, tensors, skip=NOT_FLOAT)
         self.loop = loop.eval().requires_grad_(False).to(self.device)
         if recorded is not None:
             check_fingerprint(self.fingerprint(), recorded, self.device)

@@ -12,6 +12,7 @@ learned is which table a symbol takes, here, and what the picture becomes, in th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,9 +27,11 @@ from gencodec.methods.intra.cosine import SIZE, dct_basis, from_blocks, log2_wei
 from gencodec.methods.intra.networks import Config as IntraConfig
 from gencodec.methods.s2vc.merging import Pair, cheaper, merged
 from gencodec.nn.block_search import block_motion
+from gencodec.nn.exact_io import load_exact
 from gencodec.nn.layers import rounded
 from gencodec.nn.motion import BLOCK, compensate
 from gencodec.nn.quality import NUM_QUALITIES, log_spaced
+from gencodec.nn.state import load_float
 
 if TYPE_CHECKING:
     from gencodec.entropy.motion import MotionCoder  # training does without the entropy coder
@@ -43,6 +46,7 @@ BETWEEN = 28  # levels of frames between anchors; those of anchors follow
 KEY_QUALITY = 18  # of a key frame, at quality 0 but for LOW
 MOTION_PRICE = (0.002, 0.0001)  # of the motion search at quality 0 and 63
 DEAD_ZONE = 0.6  # of the residual's quantisation
+NOT_FLOAT = ("latents.prior.", "latents.z_index.", "temporal.")  # integers, or of use in training only
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,13 @@ class CodingLoop(nn.Module):
         self.register_buffer("basis", dct_basis(c.y_channels), persistent=False)
         gains = torch.exp2(log2_gains()[:, None] + log2_weights(c.y_channels))
         self.register_buffer("gains", gains[..., None, None], persistent=False)  # (64,Cy,1,1)
+
+    def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Fill all but the tables from a weights file. Raises ValueError for tensors of another layout."""
+        prior = self.latents.prior
+        load_exact(prior, prior.tables(), tensors, "latents.prior.")
+        load_exact(self.temporal, [], tensors, "temporal.")
+        load_float(self, tensors, skip=NOT_FLOAT)
 
     basis: Tensor
     gains: Tensor
