@@ -273,6 +273,11 @@ def test_a_prior_begins_at_shipped_weights(records: Path) -> None:
         assert float(task.rates(clip, 0, 5)[0].log2().mean()) < before
 
 
+def test_a_prior_refuses_records_no_longer_than_its_window(records: Path) -> None:
+    with pytest.raises(ValueError, match=f"needs records of {FRAMES + 1} or more, one has {FRAMES}"):
+        prior_task(records, replace(PRIOR, window=FRAMES))
+
+
 def test_the_priors_rate_falls_in_float_and_as_integers(records: Path) -> None:
     task = prior_task(records)
     assert not any(layer.exact for layer in exact_layers(task.model))
@@ -585,6 +590,8 @@ def test_records_of_an_encoder_hold_what_it_sends() -> None:
     assert torch.equal(begun, coder.encode_key((255 * x[0]).round().to(torch.uint8), 40)[1].state.memory)
     again = record_sent(coder, x, 40)
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True)), "nothing is left to chance"
+    coder.cycle = 1
+    assert record_sent(coder, x[:2], 40).cycle.tolist() == [1]
 
 
 @pytest.mark.parametrize("name", ["temporal.from_key.bias", "latents.prior.first_out.bias"])

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gencodec.colour import LUMA_WEIGHTS
 from gencodec.training.clips import PARTS, ClipBank
 from gencodec.training.data import Bank
 from gencodec.training.moving_photos import MovingPhotos
 
 TRIES = 64  # draws for one clip that is sharp enough
-LUMA = (0.299, 0.587, 0.114)
 
 
 class Either:
@@ -66,7 +66,9 @@ def sharpness(picture: Tensor) -> float:
 
     Of soft films 2 to 10, of sharp ones 15 to 35.
     """
-    luma = 255 * torch.einsum("chw,c->hw", picture, picture.new_tensor(LUMA))
+    of_red, of_blue = LUMA_WEIGHTS["bt601"]
+    weights = picture.new_tensor([of_red, 1 - of_red - of_blue, of_blue])
+    luma = 255 * torch.einsum("chw,c->hw", picture, weights)
     kernel = luma.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]])
     return F.conv2d(luma[None, None], kernel[None, None]).abs().mean().item()
 

@@ -35,13 +35,19 @@ class PriorRecipe:
 class PriorTask:
     """State and one step of the training; see `trainer.Task`. Batches are draws of a `RecordBank`.
 
-    Raises ValueError unless the bank's windows are whole records: ages count from the key frame.
+    Raises ValueError unless the bank's windows are whole records, for ages count from the key frame, and all
+    longer than the window.
     """
 
     def __init__(self, recipe: PriorRecipe, loop: CodingLoop, bank: RecordBank, device: torch.device) -> None:
         if any(shape[0] != (bank.window or shape[0]) for shape in bank.shapes):
             raise ValueError(
                 f"the prior needs whole records, not windows of {bank.window} frames: see --frames"
+            )
+        if (shortest := min(shape[0] for shape in bank.shapes)) <= recipe.window:
+            raise ValueError(
+                f"a window of {recipe.window} frames behind a key frame needs records of "
+                f"{recipe.window + 1} or more, one has {shortest}: take a smaller window in --recipe"
             )
         self.recipe, self.device, self.bank = recipe, device, bank
         self.model = loop.to(device)

@@ -43,6 +43,7 @@ def record_sent(coder: LoopCoder, x: Tensor, quality: int) -> Record:
         _key_symbols(coder, coded[0]),
         (STEPS_PER_PIXEL * flow[1:]).to(torch.int16),
         torch.cat([_symbols(coder, one, quality, age) for age, one in enumerate(coded[1:], 1)]),
+        torch.tensor([coder.cycle]),
     )
 
 
