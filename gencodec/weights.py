@@ -41,9 +41,9 @@ WEIGHTS: dict[str, WeightsFile] = {
         "MIT",
         "trained by this project: docs/training.md",
     ),
-    "s2vc-tiny-3": WeightsFile(
-        "s2vc-tiny-3.safetensors",
-        "ce055cb557ba13ac9300a8f91091607dc922f5bb3abedf615b0541c2a688ad9d",
+    "s2vc-tiny-4": WeightsFile(
+        "s2vc-tiny-4.safetensors",
+        "f5a6b497a7f72550a01b92500cd152aa0ce4cdc711f296a928ba63b66b568a20",
         "MIT",
         "trained by this project: docs/training.md",
     ),
@@ -53,9 +53,9 @@ WEIGHTS: dict[str, WeightsFile] = {
         "MIT",
         "trained by this project: docs/training.md",
     ),
-    "diffsit-tiny-2": WeightsFile(
-        "diffsit-tiny-2.safetensors",
-        "e2a8045f897b6a33b2a6aa388481e9d212ef7b4175de62a6924d2a9d19019874",
+    "diffsit-tiny-3": WeightsFile(
+        "diffsit-tiny-3.safetensors",
+        "3c7380e37dcd2cf8100abc44ceef49b24cbdeeeb9bbddfd4f60ed5114850ebc8",
         "MIT",
         "trained by this project: docs/training.md",
     ),

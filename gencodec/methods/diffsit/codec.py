@@ -67,7 +67,7 @@ class DiffSit(Codec):
     version: ClassVar[int] = 1
     qualities: ClassVar[range] = range(NUM_QUALITIES)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-        "tiny": (("diffsit-tiny-2", "s2vc-tiny-3", "intra-tiny-4"),),
+        "tiny": (("diffsit-tiny-3", "s2vc-tiny-4", "intra-tiny-4"),),
         "paper": (),  # from a folder: `weights_from`
     }
     paper: ClassVar[str] = "Diff-SIT, https://arxiv.org/abs/2603.18501"

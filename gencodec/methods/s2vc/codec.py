@@ -67,7 +67,7 @@ class S2vc(Codec):
     version: ClassVar[int] = 3
     qualities: ClassVar[range] = range(64)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-        "tiny": (("s2vc-tiny-3", "intra-tiny-4"),),
+        "tiny": (("s2vc-tiny-4", "intra-tiny-4"),),
         "paper": (),  # from a folder: `weights_from`
     }
     paper: ClassVar[str] = "S2VC, https://arxiv.org/abs/2512.07480"
