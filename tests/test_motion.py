@@ -31,6 +31,18 @@ def test_finds_a_shift_of_whole_pixels(shift: tuple[int, int]) -> None:
     assert (moved - after[..., 48:-48, 48:-48]).abs().mean() < 0.01
 
 
+@pytest.mark.parametrize("shift", [(-90, 6), (70, -64)])
+def test_finds_what_moves_far(shift: tuple[int, int]) -> None:
+    """The left half moves far, the right half a little: each block takes what fits."""
+    before = texture(256, 448)
+    far, near = (before.roll((-y, -x), (2, 3)) for x, y in (shift, (3, -2)))
+    after = torch.cat([far[..., :224], near[..., 224:]], 3)
+    flow = block_motion(before, after, LITTLE)
+    left, right = (flow[0, :, 5:-5, columns].flatten(1) for columns in (slice(6, 12), slice(16, 26)))
+    for found, expected in ((left, shift), (right, (3, -2))):
+        assert (found.t() == torch.tensor(expected)).all(1).float().mean() > 0.9
+
+
 def test_finds_half_pixels() -> None:
     before = texture(96, 96)
     after = (before + before.roll(-1, 3)) / 2

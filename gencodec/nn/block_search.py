@@ -1,4 +1,7 @@
-"""Block motion as encoders find it: an exhaustive search of small pictures, then finer and finer steps.
+"""Block motion as encoders find it: exhaustive searches of small pictures, then finer and finer steps.
+
+One search sees detail and 40 pixels of motion, the other, of pictures half as wide, 96: a camera that follows
+a car goes so far in three frames. Each block takes what fits it better in the end.
 
 It minimises the error under the window that compensation has (`nn.motion`), and bits. What it finds is sent,
 so its rounding reaches no other machine.
@@ -7,6 +10,7 @@ so its rounding reaches no other machine.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +18,9 @@ from torch import Tensor
 
 from gencodec.nn.motion import BLOCK, doubled
 
-COARSE = 4  # the exhaustive search sees every so many pixels
-REACH = 10  # coarse pixels each way: 40 pixels of motion
-STEPS = (2.0, 1.0, 0.5)  # pixels around what was found before
+COARSE, FAR = 4, 8  # the exhaustive searches see every so many pixels
+REACHES = {COARSE: 10, FAR: 12}  # such pixels each way: 40 and 96 pixels of motion
+STEPS = (4.0, 2.0, 1.0, 0.5)  # pixels around what was found before
 ROUNDS = 3  # of smoothing
 
 
@@ -29,13 +33,48 @@ def block_motion(before: Tensor, after: Tensor, price: Tensor, finest: float = S
     1 or 0.5 pixels.
     """
     old, new = (picture.mean(1, keepdim=True) for picture in (before, after))
-    price = price[:, None, None, None]
-    offsets = COARSE * _offsets(REACH, old.device)  # (N,2)
-    costs = _search(F.avg_pool2d(old, COARSE), F.avg_pool2d(new, COARSE))  # (B,N,h,w)
-    flow = _smoothed(costs, offsets, price)
-    for step in [step for step in STEPS if step >= finest]:
-        flow = _refined(old, new, flow, step, price)
-    return flow
+    finer = at_steps(old, round(1 / finest)) if finest < 1 else old
+    search = _Search(old, finer, new, price[:, None, None, None], finest)
+    return search.better([search.found(coarse) for coarse in REACHES])
+
+
+class _Search(NamedTuple):
+    """Grey pictures (B,1,H,W), the old one in steps of `finest` pixels too; the price (B,1,1,1) of a bit."""
+
+    old: Tensor
+    finer: Tensor
+    new: Tensor
+    price: Tensor
+    finest: float
+
+    def found(self, coarse: int) -> Tensor:
+        """The flow (B,2,h,w) that an exhaustive search of every `coarse` pixels leads to."""
+        reach = REACHES[coarse]
+        old, new = (F.avg_pool2d(picture, coarse) for picture in (self.old, self.new))
+        costs = _search(old, new, reach, BLOCK // coarse)
+        flow = _smoothed(costs, coarse * _offsets(reach, self.old.device), self.price)
+        for step in (step for step in STEPS if self.finest <= step < coarse):
+            flow = self.refined(flow, step)
+        return flow
+
+    def refined(self, flow: Tensor, step: float) -> Tensor:
+        """The best of each block's motion, the eight around it, and the median of what is near."""
+        expected = _median_of_neighbours(flow)[:, None]
+        around = flow[:, None] + step * _offsets(1, flow.device)[:, :, None, None]  # (B,9,2,h,w)
+        return self.cheapest(torch.cat([around, expected], 1), expected, step)
+
+    def better(self, flows: list[Tensor]) -> Tensor:
+        """For each block that of the flows (B,2,h,w) which costs less."""
+        expected = torch.stack([_median_of_neighbours(flow) for flow in flows], 1)
+        return self.cheapest(torch.stack(flows, 1), expected, self.finest)
+
+    def cheapest(self, tried: Tensor, expected: Tensor, step: float) -> Tensor:
+        """Of tried (B,n,2,h,w), in whole steps, what has the least error and bits: (B,2,h,w)."""
+        old, steps = (self.old, 1) if step >= 1 else (self.finer, round(1 / step))
+        errors = block_errors(old, self.new, steps * tried.flatten(0, 1), steps)
+        costs = errors.unflatten(0, tried.shape[:2]) + self.price * _bits((tried - expected).transpose(1, 2))
+        best = costs.argmin(1)[:, None, None].expand(-1, 1, 2, -1, -1)
+        return tried.gather(1, best)[:, 0]
 
 
 def _offsets(reach: int, device: torch.device) -> Tensor:
@@ -96,12 +135,12 @@ def _blocks_at(old: Tensor, motion: Tensor, steps: int) -> Tensor:
     return every[picture, down.clamp_(0, rows - margin), right.clamp_(0, columns - margin)]
 
 
-def _search(old: Tensor, new: Tensor) -> Tensor:
-    """Error of every block at every offset (x, y) of coarse pictures (B,1,H,W): (B,N,h,w)."""
+def _search(old: Tensor, new: Tensor, reach: int, cells: int) -> Tensor:
+    """Error of every block of `cells` x `cells` pixels at every offset (x, y): (B,N,h,w) of (B,1,H,W)."""
     b, _, height, width = old.shape
-    padded = F.pad(old, (REACH,) * 4, mode="replicate")[:, 0]
+    padded = F.pad(old, (reach,) * 4, mode="replicate")[:, 0]
     moved = padded.unfold(1, height, 1).unfold(2, width, 1)  # (B,2R+1,2R+1,H,W), y first
-    errors = _block_error((moved - new[:, :, None]).reshape(-1, 1, height, width), BLOCK // COARSE)
+    errors = _block_error((moved - new[:, :, None]).reshape(-1, 1, height, width), cells)
     return errors.reshape(b, -1, *errors.shape[2:])
 
 
@@ -125,15 +164,3 @@ def _median_of_neighbours(flow: Tensor) -> Tensor:
     b, _, height, width = flow.shape
     near = F.unfold(F.pad(flow, (1,) * 4, mode="replicate"), 3).view(b, 2, 9, height, width)
     return near.median(2).values
-
-
-def _refined(old: Tensor, new: Tensor, flow: Tensor, step: float, price: Tensor) -> Tensor:
-    """The best of each block's motion, the eight around it, and what its neighbours have in the median."""
-    expected, steps = _median_of_neighbours(flow), max(round(1 / step), 1)
-    around = flow[:, None] + step * _offsets(1, flow.device)[:, :, None, None]  # (B,9,2,h,w)
-    tried = torch.cat([around, expected[:, None]], 1)
-    errors = block_errors(at_steps(old, steps), new, steps * tried.flatten(0, 1), steps)
-    errors = errors.unflatten(0, tried.shape[:2])
-    costs = errors + price * _bits(tried.transpose(1, 2) - expected[:, :, None])
-    best = costs.argmin(1)[:, None, None].expand(-1, 1, 2, -1, -1)
-    return tried.gather(1, best)[:, 0]
