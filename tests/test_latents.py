@@ -181,3 +181,23 @@ def test_tables_equal_compressais_gaussians():
         reach = int(conditional._offset[i].abs())
         theirs = np.diff(conditional._quantized_cdf[i].numpy())[reach] / 65536
         assert abs(counts[0] / 65536 - theirs) < 2e-4
+
+
+@pytest.mark.parametrize("spread", [0.05, 3.0])
+def test_hyper_latents_are_sent_only_where_they_pay(spread):
+    """A payload takes no more bits than with the hyper-latents of the analysis, or with none."""
+    tensors = weights_of(make_model())
+    pmf = np.exp(-np.abs(np.arange(-16, 17)) / spread)
+    tables = factorized_tables([pmf / pmf.sum()] * (Z_BANDS * CZ), [-16] * (Z_BANDS * CZ))
+    coder = make_coder(tensors=tensors | tables.to_tensors("latents.z_tables"))
+    y = 3 * torch.randn(1, C, 12, 12, generator=torch.Generator().manual_seed(1))
+    z = coder.model.hyper_symbols(y, torch.tensor([30])).detach()
+    assert z.any()
+    with torch.inference_mode():
+        costs = [coder._trial(y, one, 30, None).cost for one in (z, torch.zeros_like(z))]
+    coded, payload = code(coder, y, 30)
+    sent = torch.from_numpy(coded.symbols[0])[None]
+    assert torch.equal(sent, (z if costs[0] <= costs[1] else torch.zeros_like(z)).int())
+    assert 8 * len(payload) <= min(costs) + 40
+    if spread < 1:
+        assert not sent.any(), "anything but zero is dear"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from gencodec.nn.exact_io import load_exact
 from gencodec.nn.quality import NUM_QUALITIES
 
 Z_BANDS = 8  # hyper-latents have tables of their own for every eight qualities
+LOST = 16.0  # bits that a step of a symbol is worth where its table codes nothing
 MAX_LATENT = 4096  # |symbol|; far beyond what 8-bit pictures give, and exact in float32 with any mean
 
 # What a stage is done with: (symbols or None, table_index, tables) -> symbols
@@ -39,6 +41,20 @@ class CodedLatents:
 
     y_hat: Tensor
     symbols: list[np.ndarray]
+
+
+class Trial(NamedTuple):
+    """One way to code y: hyper-latents z, y_hat, the prior's means and table indices (1,C,H,W).
+
+    Symbols and tables of each pass; the cost in bits.
+    """
+
+    z: Tensor
+    y_hat: Tensor
+    means: Tensor
+    indices: Tensor
+    passes: list[tuple[np.ndarray, np.ndarray]]
+    cost: float
 
 
 class LatentCoder:
@@ -67,23 +83,12 @@ class LatentCoder:
         extra: Tensor | None = None,
     ) -> CodedLatents:
         """Quantise y (1,C,H,W), in quantisation steps, and put its symbols into `encoder`."""
-        q = torch.tensor([quality], device=y.device)
-        z = self.model.hyper_symbols(y.float(), q)
-        symbols: list[np.ndarray] = []
-
-        def put_y(mean: Tensor, index: Tensor, mask: np.ndarray) -> Tensor:
-            wanted = torch.round(y.float() - mean).clamp_(-MAX_LATENT, MAX_LATENT)
-            coded = to_integers(wanted)[0][mask]
-            tables = to_table_index(index)[mask]
-            coded[tables < self.y_tables.skip] = 0
-            encoder.put(coded, tables, self.y_tables)
-            symbols.append(coded)
-            return placed(coded, mask, y.device)
-
-        z_symbols = to_integers(z)[0]
+        trial = self._cheapest(y, quality, extra)
+        z_symbols = to_integers(trial.z)[0]
         encoder.put(z_symbols, z_table_index(z_symbols.shape, quality), self.z_tables)
-        symbols.append(z_symbols)
-        return CodedLatents(self._passes(z, q, (y.shape[-2], y.shape[-1]), extra, put_y), symbols)
+        for symbols, tables in trial.passes:
+            encoder.put(symbols, tables, self.y_tables)
+        return CodedLatents(trial.y_hat, [z_symbols, *(symbols for symbols, _ in trial.passes)])
 
     @torch.inference_mode()
     def decode(
@@ -112,18 +117,38 @@ class LatentCoder:
     @torch.inference_mode()
     def expected(self, y: Tensor, quality: int, extra: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the prior says of y (1,C,H,W) coded as it is: means and table indices (int64), like y."""
-        q = torch.tensor([quality], device=y.device)
-        means, indices = torch.zeros_like(y), torch.zeros_like(y, dtype=torch.int64)
+        trial = self._cheapest(y, quality, extra)
+        return trial.means, trial.indices
 
-        def keep(mean: Tensor, index: Tensor, mask: np.ndarray) -> Tensor:
-            here, index = torch.from_numpy(mask).to(y.device), round_index(index)
+    def _cheapest(self, y: Tensor, quality: int, extra: Tensor | None) -> Trial:
+        """Whichever takes fewer bits: the hyper-latents that analysis gives, or none, all zero."""
+        z = self.model.hyper_symbols(y.float(), torch.tensor([quality], device=y.device))
+        trials = [self._trial(y, one, quality, extra) for one in (z, torch.zeros_like(z))]
+        return min(trials, key=lambda trial: trial.cost)
+
+    def _trial(self, y: Tensor, z: Tensor, quality: int, extra: Tensor | None) -> Trial:
+        """What coding y (1,C,H,W) comes to under the hyper-latents z."""
+        means, indices = torch.zeros_like(y, dtype=torch.float32), torch.zeros_like(y, dtype=torch.int64)
+        passes: list[tuple[np.ndarray, np.ndarray]] = []
+        z_symbols = to_integers(z)[0]
+        cost = float(self.z_tables.bits(z_symbols, z_table_index(z_symbols.shape, quality)).sum())
+
+        def code(mean: Tensor, index: Tensor, mask: np.ndarray) -> Tensor:
+            nonlocal cost
+            here = torch.from_numpy(mask).to(y.device)
             means.copy_(torch.where(here, mean, means))
-            indices.copy_(torch.where(here, index, indices))
-            return torch.where(index < self.y_tables.skip, 0, torch.round(y - mean))
+            indices.copy_(torch.where(here, round_index(index), indices))
+            wanted = to_integers(torch.round(y.float() - mean).clamp_(-MAX_LATENT, MAX_LATENT))[0][mask]
+            tables = to_table_index(index)[mask]
+            coded = np.where(tables < self.y_tables.skip, 0, wanted)
+            lost = np.abs(wanted - coded).sum()
+            cost += float(self.y_tables.bits(coded, tables).sum() + LOST * lost)
+            passes.append((coded, tables))
+            return placed(coded, mask, y.device)
 
-        z = self.model.hyper_symbols(y.float(), q)
-        self._passes(z, q, (y.shape[-2], y.shape[-1]), extra, keep)
-        return means, indices
+        q = torch.tensor([quality], device=y.device)
+        y_hat = self._passes(z, q, (y.shape[-2], y.shape[-1]), extra, code)
+        return Trial(z, y_hat, means, indices, passes, cost)
 
     def _passes(
         self, z: Tensor, quality: Tensor, size: tuple[int, int], extra: Tensor | None, code: Stage
