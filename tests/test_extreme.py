@@ -668,13 +668,18 @@ def test_a_damaged_group_is_refused_and_the_others_are_not(shipped: Extreme, tmp
     assert all(torch.equal(a, b) for a, b in zip(kept[:6], whole[:6], strict=True))
 
 
+def predicts(codec: Extreme, packets: list[Packet]) -> bool:
+    """Whether some frames come from the predictor; repeating the last one may be as good."""
+    return any(e.kept > 0 and not e.repeats for e in codec.events_of(packets[0], INFO))
+
+
 def test_symbols_are_the_same_however_it_is_computed(shipped: Extreme) -> None:
     """Threads, oneDNN, memory layout: symbols equal, pixels next to so."""
     frames = [smooth(80, 64)[:, :48, 2 * t : 2 * t + 64].contiguous() for t in range(8)]
     shipped.set_tune("psnr")  # events as this picture needs them
-    packets, _ = coded(shipped, frames, 20)
+    files = (coded(shipped, frames, quality)[0] for quality in (32, 26, 10))
+    packets = next(found for found in files if predicts(shipped, found))
     shipped.set_tune("lpips")
-    assert any(e.kept > 0 and not e.repeats for e in shipped.events_of(packets[0], INFO))
     predictor = shipped.coder.predictor
     assert isinstance(predictor, FlowPredictor)
     symbols, shown, threads = set(), [], torch.get_num_threads()
