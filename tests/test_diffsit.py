@@ -24,8 +24,8 @@ from gencodec.entropy.coder import SymbolEncoder
 from gencodec.entropy.motion import MotionCoder
 from gencodec.methods.diffsit import pieces as pieces_module
 from gencodec.methods.diffsit.codec import MV_TABLES, DiffSit
-from gencodec.methods.diffsit.generator import ClipGenerator, GeneratorConfig
-from gencodec.methods.diffsit.rendering import PREFIX, Renderer, rendered_length
+from gencodec.methods.diffsit.generator import PREFIX, ClipGenerator, GeneratorConfig
+from gencodec.methods.diffsit.rendering import Renderer, rendered_length
 from gencodec.methods.diffsit.settings import Options
 from gencodec.methods.diffsit.stem import (
     ALL_ANCHORS,

@@ -409,6 +409,31 @@ def test_all_stages_end_in_a_weights_file(run: Path) -> None:
     assert (shown - clip.picture).abs().max() > 0
 
 
+def test_a_stage_begins_from_a_weights_file(run: Path) -> None:
+    tensors, _ = load_file(run / "w.safetensors")
+    task = joint(config=SMALL)
+    task.begin_from_weights(tensors)
+    average = diffsit_export.load_generator(run / "joint" / "checkpoint.pt").state_dict()
+    for name, value in task.model.named_parameters():
+        if not name.endswith("anchors"):  # of the strength, which was chosen at export
+            missed = (value - average[name]).abs().max()
+            assert missed <= 0.005 * average[name].abs().max() + 1e-7, name
+    before = task.model.log2_strength.anchors.clone()
+    task.step(DRAWS, 0.9)
+    assert not torch.equal(task.model.log2_strength.anchors, before), "tables are trained again"
+    with pytest.raises(ValueError, match="lack"):
+        task.begin_from_weights({})
+
+
+def test_the_command_begins_from_a_weights_file(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(Stage, "begin_from_weights", lambda self, tensors: seen.append(tensors.keys()))
+    arguments = ["--stage", "joint", "--records", f"{run / 'records'}", "--steps", "1", "--crop", "64"]
+    arguments += ["--config", json.dumps(FIELDS), "--device", "cpu", "--out", f"{run / 'again'}"]
+    train_diffsit([*arguments, "--init", f"{run / 'w.safetensors'}"])
+    assert seen == [load_file(run / "w.safetensors")[0].keys()]
+
+
 def test_a_run_that_is_done_stays(run: Path) -> None:
     checkpoint = (run / "joint" / "log.jsonl").read_bytes()
     arguments = ["--stage", "joint", "--records", f"{run / 'records'}", "--steps", "2", "--crop", "64"]

@@ -201,3 +201,21 @@ def test_hyper_latents_are_sent_only_where_they_pay(spread):
     assert 8 * len(payload) <= min(costs) + 40
     if spread < 1:
         assert not sent.any(), "anything but zero is dear"
+
+
+def test_an_estimate_may_do_without_hyper_latents():
+    """For each member: those that send none are estimated as if z were zero, the others as ever."""
+    model, quality = make_model(), torch.tensor([30, 30])
+    y = 3 * torch.randn(2, C, 12, 12, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        every, mixed = model(y, quality), model(y, quality, None, torch.tensor([True, False]))
+        nn.init.zeros_(model.hyper_analysis.rest[-1].weight)
+        nn.init.zeros_(model.hyper_analysis.rest[-1].bias)
+        zero = model(y, quality)
+    assert every.z_hat.any()
+    assert not zero.z_hat.any()
+    assert torch.equal(mixed.z_bits, torch.stack([every.z_bits[0], torch.tensor(0.0)]))
+    for name in ("y_hat", "y_bits", "z_hat", "symbols", "scale_index"):
+        sent, without, both = (getattr(e, name) for e in (every, zero, mixed))
+        assert torch.equal(both[0], sent[0]), name
+        assert torch.equal(both[1], without[1]), name

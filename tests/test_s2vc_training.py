@@ -31,7 +31,7 @@ from gencodec.nn.state import from_int8
 from gencodec.rate import ConstantQuality
 from gencodec.training import s2vc_render
 from gencodec.training.s2vc_cli import INTRA, parse, train_s2vc
-from gencodec.training.s2vc_export import export, load_generator, load_loop
+from gencodec.training.s2vc_export import counted, export, load_generator, load_loop
 from gencodec.training.s2vc_held_out import distance_left
 from gencodec.training.s2vc_prior import PriorRecipe, PriorTask
 from gencodec.training.s2vc_record import (
@@ -264,13 +264,46 @@ def test_a_prior_begins_at_shipped_weights(records: Path) -> None:
     away = [(tensor.int() - tensors[name].int()).abs().max() for name, tensor in again.items()]
     assert max(away) <= 1, "64 rows come back from 9 anchors"
     learning(task, 1e-3)
-    clip = stacked(task.bank.cut(DRAWS, CPU))
+    clip, none = stacked(task.bank.cut(DRAWS, CPU)), torch.zeros(len(DRAWS), dtype=torch.bool)
     with torch.no_grad():
-        before = float(task.rates(clip, 0, 5)[0].log2().mean())
+        before = float(task.rates(clip, 0, 5, none)[0].log2().mean())
     steps(task, 0.0, 20, "log2")
     assert task.exact
     with torch.no_grad():
-        assert float(task.rates(clip, 0, 5)[0].log2().mean()) < before
+        assert float(task.rates(clip, 0, 5, none)[0].log2().mean()) < before
+
+
+@pytest.mark.parametrize(("share", "sent"), [(0.0, 0), (0.5, range(60, 141)), (1.0, 200)])
+def test_so_many_clips_send_hyper_latents(records: Path, share: float, sent: int | range) -> None:
+    task = prior_task(records, replace(PRIOR, hyper=share))
+    draws = [torch.tensor([[n, 0, 0, 0], [n, 1, 2, 3]]) for n in range(100)]
+    total = int(torch.stack([task._sent(draw) for draw in draws]).sum())
+    assert total == sent if isinstance(sent, int) else total in sent
+    assert torch.equal(task._sent(draws[7]), task._sent(draws[7]))
+
+
+def test_hyper_latents_that_are_not_sent_do_not_train(records: Path) -> None:
+    task = prior_task(records, replace(PRIOR, hyper=0.0))
+    task.step(DRAWS, 0.5)
+    assert not _has_gradient(task.model.latents.hyper_analysis)
+    assert _has_gradient(task.model.latents.prior.first_in)
+    task = prior_task(records, replace(PRIOR, hyper=1.0))
+    task.step(DRAWS, 0.5)
+    assert _has_gradient(task.model.latents.hyper_analysis)
+
+
+def test_tables_are_counted_on_what_encoders_would_send(records: Path) -> None:
+    """Whichever takes fewer bits: none of the hyper-latents, where they say nothing."""
+    task = prior_task(records)
+    bank = RecordBank(records)
+    with torch.no_grad():
+        task.model.latents.hyper_analysis.rest[-1].bias += 3.0
+        task.model.latents.z_index.anchors.fill_(0.0)  # dear, and the same everywhere
+    _, of_z = counted(task.model.eval(), bank)
+    zero = of_z.bits(np.zeros(of_z.num_tables, np.int64), np.arange(of_z.num_tables))
+    seen = zero < 5.0  # of levels that the records have
+    assert seen.any()
+    assert zero[seen].max() < 0.1
 
 
 def test_a_prior_refuses_records_no_longer_than_its_window(records: Path) -> None:

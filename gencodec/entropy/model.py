@@ -119,12 +119,19 @@ class LatentModel(nn.Module):
             head.weight[means:] *= 0.1
             head.bias[means:] = bias
 
-    def forward(self, y: Tensor, quality: Tensor, extra: Tensor | None = None) -> LatentEstimate:
-        """Quantise y (B,y_channels,H,W), in quantisation steps, and estimate its bits; quality (B,) int64."""
-        z = self.hyper_analysis(y, quality)
-        z_hat = round_clamp(z, 1.0, ACT_MAX)
+    def forward(
+        self, y: Tensor, quality: Tensor, extra: Tensor | None = None, is_sent: Tensor | None = None
+    ) -> LatentEstimate:
+        """Quantise y (B,y_channels,H,W), in quantisation steps, and estimate its bits; quality (B,) int64.
+
+        Hyper-latents are all zero, and cost nothing, where `is_sent` (B,) bool says so: see
+        `latents.LatentCoder`.
+        """
+        z_hat = self.hyper_symbols(y, quality)
         z_scale = index_to_scale(self.z_index(quality).clamp(0, NUM_SCALES - 1))[:, :, None, None]
         z_bits = gaussian_bits(z_hat, z_scale).sum((1, 2, 3))
+        if is_sent is not None:
+            z_hat, z_bits = z_hat * is_sent[:, None, None, None], z_bits * is_sent
 
         features = self.prior.features(z_hat, quality, (y.shape[-2], y.shape[-1]), extra)
         y_hat = symbols = index = torch.zeros_like(y)

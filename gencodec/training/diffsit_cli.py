@@ -32,6 +32,7 @@ from gencodec.training.diffsit_flow import FlowRecipe, FlowTask
 from gencodec.training.diffsit_joint import JointRecipe, JointTask
 from gencodec.training.diffsit_stage import Stage
 from gencodec.training.trainer import Trainer, load_checkpoint
+from gencodec.weights import load_file, load_named
 
 if TYPE_CHECKING:
     from gencodec.training.diffsit_record import Record
@@ -53,7 +54,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     add_clips(parser, "record, autoencoder, flow")
     add("--records", type=Path, help="folder of a record stage (backbones, joint, export)")
     add("--held-out", type=Path, help="records of such: shows what is learned by heart (joint, export)")
-    add("--init", type=Path, help="checkpoint of an earlier stage, or run, to begin from")
+    add("--init", type=Path, help="checkpoint of an earlier stage or run, or a weights file, to begin from")
     add("--checkpoint", type=Path, help="checkpoint of a joint stage (export)")
     add("--lpips", type=Path, help="VGG16 with LPIPS heads: adds LPIPS-VGG and DISTS (joint)")
     add("--config", default="{}", help='JSON, fields of GeneratorConfig: {"fte": false}')
@@ -112,7 +113,6 @@ def _coder(options: argparse.Namespace) -> Callable[[Tensor, int], Record]:
     from gencodec.methods.s2vc.model import CodingLoop
     from gencodec.training.diffsit_record import record_plain
     from gencodec.training.s2vc_cli import INTRA
-    from gencodec.weights import load_named
 
     intra = IntraModel.frozen(load_named(INTRA)[0]).to(options.device)
     return partial(record_plain, CodingLoop().eval().to(options.device), intra)
@@ -122,7 +122,6 @@ def _backbones(options: argparse.Namespace) -> None:
     from gencodec.methods.intra.model import IntraModel
     from gencodec.training.diffsit_backbones import write_backbones
     from gencodec.training.s2vc_cli import INTRA
-    from gencodec.weights import load_named
 
     write_backbones(options.records, options.out, IntraModel.frozen(load_named(INTRA)[0]))
 
@@ -160,7 +159,9 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _run(task: Stage, bank: Bank, batch: int, options: argparse.Namespace) -> None:
-    if options.init:
+    if options.init and options.init.suffix == ".safetensors":
+        task.begin_from_weights(load_file(options.init)[0])
+    elif options.init:
         task.begin_from(load_checkpoint(options.init))
     if task.device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # every batch has the same shape

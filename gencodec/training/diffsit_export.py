@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 
-from gencodec.methods.diffsit.generator import ClipGenerator, GeneratorConfig
-from gencodec.methods.diffsit.rendering import PREFIX
+from gencodec.methods.diffsit.generator import PREFIX, ClipGenerator, GeneratorConfig
 from gencodec.nn.state import export_float
 from gencodec.training.diffsit_record import DiffsitBank
 from gencodec.training.diffsit_sent import mv_tables

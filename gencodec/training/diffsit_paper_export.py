@@ -11,10 +11,10 @@ from torch import Tensor
 
 from gencodec.entropy.latents import Z_BANDS
 from gencodec.entropy.tables import gaussian_tables
+from gencodec.methods.diffsit.generator import PREFIX
 from gencodec.methods.diffsit.paper.folder import KEY, LEARNED, OWN
 from gencodec.methods.diffsit.paper.generator import PaperGenerator, own_names
 from gencodec.methods.diffsit.paper.stem_coder import NOT_FLOAT, LearnedLoop
-from gencodec.methods.diffsit.rendering import PREFIX
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.nn.exact import project
 from gencodec.nn.exact_io import export_exact

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gencodec.methods.diffsit.generator import ClipGenerator, GeneratorConfig
+from gencodec.methods.diffsit.generator import PREFIX, ClipGenerator, GeneratorConfig
+from gencodec.nn.state import load_float, thaw_tables
 
 
 class Stage(ABC):
@@ -59,6 +60,12 @@ class Stage(ABC):
         state = self.model.state_dict()
         fitting = {n: t for n, t in checkpoint["ema"].items() if n in state and t.shape == state[n].shape}
         self.model.load_state_dict(state | fitting)
+
+    def begin_from_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over the generator of a weights file. Raises ValueError for one of another layout."""
+        own = {n.removeprefix(PREFIX): t for n, t in tensors.items() if n.startswith(PREFIX)}
+        load_float(self.model, own, skip=())
+        thaw_tables(self.model)
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs."""

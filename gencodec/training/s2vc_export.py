@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gencodec.entropy.latents import LOST
+from gencodec.entropy.model import LatentEstimate, LatentModel
 from gencodec.entropy.motion import count_tables
 from gencodec.entropy.tables import CdfTables
 from gencodec.methods.intra.codec import KeyFrameCoder
@@ -125,8 +127,14 @@ def counted(loop: CodingLoop, bank: RecordBank) -> tuple[CdfTables, CdfTables]:
         state = loop.temporal.begin(clip.key_y_hat[:, 0].float())
         for t in range(clip.symbols.shape[1]):
             moved, level = loop.moved(state, clip.motion[:, t].float()), levels(clip, t + 1)
-            estimate = loop.latents(clip.symbols[:, t].float(), level, moved)
+            estimate = _cheapest(loop.latents, clip.symbols[:, t].float(), level, moved)
             of_y.add(estimate.symbols, estimate.scale_index)
             of_z.add(estimate.z_hat, level.tolist())
             state = loop.temporal.update(moved, estimate.y_hat)
     return of_y.tables(loop.latents.skip), of_z.tables()
+
+
+def _cheapest(latents: LatentModel, y: Tensor, level: Tensor, moved: Tensor) -> LatentEstimate:
+    """With hyper-latents or without, whichever takes fewer bits, as encoders have it; y (1,C,H,W)."""
+    estimates = [latents(y, level, moved, torch.tensor([is_sent])) for is_sent in (True, False)]
+    return min(estimates, key=lambda e: float(e.y_bits + e.z_bits + LOST * (e.y_hat - y).abs().sum()))

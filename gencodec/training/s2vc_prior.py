@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +29,7 @@ class PriorRecipe:
     window: int = 4  # frames with gradients
     exact_from: float = 0.3  # share of the budget; 1 and more: in float to the end (an ablation)
     temporal: bool = True  # False: nothing is known of earlier frames (an ablation)
+    hyper: float = 0.15  # share of clips with hyper-latents: encoders send them where they pay, and rarely
     learning_rate: float = 2e-3
     batch: int = 4
 
@@ -81,7 +83,7 @@ class PriorTask:
         if progress >= self.recipe.exact_from and not self.exact:
             self.make_exact(clip)
         self.model.train()
-        bits = self.rates(clip, first, self.recipe.window)[0] / self._pixels(clip)  # (B,)
+        bits = self.rates(clip, first, self.recipe.window, self._sent(draws))[0] / self._pixels(clip)  # (B,)
         loss = (bits / (bits.detach() + 1e-4)).mean()  # a percent weighs the same at every quality
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -92,8 +94,13 @@ class PriorTask:
         saturation = max(layer.saturation for layer in exact_layers(self.model)) if self.exact else 0.0
         return {"bpp": bits.mean().item(), "log2": bits.log2().mean().item(), "saturation": saturation}
 
-    def rates(self, clip: Record, first: int, window: int) -> tuple[Tensor, list[Tensor]]:
-        """Bits (B,) of the residual over `window` frames behind the first `first` predicted ones; states."""
+    def rates(
+        self, clip: Record, first: int, window: int, is_sent: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Bits (B,) of the residual over `window` frames behind the first `first` predicted ones; states.
+
+        `is_sent` (B,) as in `LatentModel`.
+        """
         model, state, states = self.model, self.model.temporal.begin(clip.key_y_hat[:, 0]), []
         bits = torch.zeros(len(clip.symbols), device=self.device)
         for t in range(first + window):
@@ -102,7 +109,7 @@ class PriorTask:
                 moved = moved if self.recipe.temporal else torch.zeros_like(moved)
                 symbols = clip.symbols[:, t]
                 if t >= first:
-                    estimate = model.latents(symbols, levels(clip, t + 1), moved)
+                    estimate = model.latents(symbols, levels(clip, t + 1), moved, is_sent)
                     bits = bits + estimate.y_bits + estimate.z_bits
                 state = model.temporal.update(moved, symbols)
                 states.append(state)
@@ -144,6 +151,11 @@ class PriorTask:
     def _calibrate(self, clip: Record) -> None:
         self.model.latents.calibrate(clip.symbols[:, 0], levels(clip, 1))
         self.calibrated = True
+
+    def _sent(self, draws: Tensor) -> Tensor:
+        """Whose hyper-latents are sent, bool (B,): by chance, the same for the same draws."""
+        chance = np.random.default_rng(draws.flatten().tolist()).random(len(draws))
+        return torch.from_numpy(chance < self.recipe.hyper).to(self.device)
 
     def _pixels(self, clip: Record) -> int:
         return clip.x.shape[-1] * clip.x.shape[-2] * self.recipe.window

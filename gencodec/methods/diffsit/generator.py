@@ -24,6 +24,7 @@ from gencodec.methods.diffsit.dit import ClipTransformer, Keys
 from gencodec.nn.layers import ResidualBlock, conv3x3, init_unit
 from gencodec.nn.quality import QualityTable
 
+PREFIX = "generator."  # of its tensors in the weights file
 TYPES, TYPE_CHANNELS = 2, 16  # backbone and MV frames
 FIRST_STRENGTH = -2.0  # log2; at 0 the first steps of training paint far too much
 PLAIN_BLOCKS = 10  # that have as many parameters as the transformer

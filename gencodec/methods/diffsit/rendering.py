@@ -12,7 +12,6 @@ from gencodec.codec import VideoInfo
 from gencodec.methods.diffsit.pieces import Piece
 from gencodec.nn.state import config_from, load_float
 
-PREFIX = "generator."
 SHORTEST = 9  # frames that are rendered together at least: the clips of training
 FOURS = 4  # frames that the autoencoder takes at once, behind the first
 
@@ -86,7 +85,7 @@ def rendered_length(count: int, clip_length: int) -> int:
 
 def load_generator(tensors: Mapping[str, Tensor], config: str, device: torch.device) -> Generator:
     """The generator of a weights file, whose metadata holds its configuration as JSON."""
-    from gencodec.methods.diffsit.generator import ClipGenerator, GeneratorConfig
+    from gencodec.methods.diffsit.generator import PREFIX, ClipGenerator, GeneratorConfig
 
     model = ClipGenerator(config_from(GeneratorConfig, config))
     own = {name.removeprefix(PREFIX): t for name, t in tensors.items() if name.startswith(PREFIX)}

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gencodec.codec import Weights, WeightsMissing
 from gencodec.entropy.motion import MotionCoder
+from gencodec.methods.diffsit.generator import PREFIX
 from gencodec.methods.diffsit.paper.base import CONFIG, HELP, PARTS, load_base, sketch
 from gencodec.methods.diffsit.paper.config import parse_config
 from gencodec.methods.diffsit.paper.generator import PaperGenerator, own_names
@@ -29,7 +30,7 @@ from gencodec.methods.diffsit.paper.stem_coder import NOT_FLOAT, LearnedLoop, Le
 from gencodec.methods.diffsit.paper.stem_config import StemConfig, parse_stem
 from gencodec.methods.diffsit.paper.stem_model import StemModel
 from gencodec.methods.diffsit.pieces import StemCoder
-from gencodec.methods.diffsit.rendering import PREFIX, Renderer
+from gencodec.methods.diffsit.rendering import Renderer
 from gencodec.methods.diffsit.settings import Options
 from gencodec.methods.diffsit.stem import ALL_ANCHORS
 from gencodec.methods.intra.codec import KeyFrameCoder
