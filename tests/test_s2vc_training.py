@@ -297,7 +297,8 @@ def test_tables_are_counted_on_what_encoders_would_send(records: Path) -> None:
     task = prior_task(records)
     bank = RecordBank(records)
     with torch.no_grad():
-        task.model.latents.hyper_analysis.rest[-1].bias += 3.0
+        last = cast("torch.nn.Conv2d", task.model.latents.hyper_analysis.rest[-1])
+        cast("Tensor", last.bias).add_(3.0)
         task.model.latents.z_index.anchors.fill_(0.0)  # dear, and the same everywhere
     _, of_z = counted(task.model.eval(), bank)
     zero = of_z.bits(np.zeros(of_z.num_tables, np.int64), np.arange(of_z.num_tables))
@@ -595,6 +596,24 @@ def test_an_export_may_keep_the_loop_of_a_weights_file(run: Path, tmp_path: Path
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert data["fingerprint"] == about["fingerprint"]
     assert data["training"] == about["training"]
+
+
+def test_an_export_may_keep_the_generator_of_a_weights_file(run: Path, tmp_path: Path) -> None:
+    prior, kept, shipped = (
+        run / "prior" / "checkpoint.pt",
+        run / "w.safetensors",
+        ZOO / "s2vc-tiny-4.safetensors",
+    )
+    export(prior, kept, run / "records", tmp_path / "again.safetensors", motion=shipped)
+    (first, about), (again, data), (seen, _) = (
+        load_file(p) for p in (kept, tmp_path / "again.safetensors", shipped)
+    )
+    assert first.keys() == again.keys()
+    for name in first:
+        expected = seen if name.startswith("motion_tables") else first
+        assert torch.equal(expected[name], again[name]), name
+    assert any(not torch.equal(first[n], seen[n]) for n in first if n.startswith("motion_tables"))
+    assert data | {"commit": ""} == about | {"commit": ""}
 
 
 def test_records_may_know_what_motion_costs(run: Path, tmp_path: Path) -> None:

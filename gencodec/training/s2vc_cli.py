@@ -58,7 +58,12 @@ def parse(args: list[str]) -> argparse.Namespace:
         type=Path,
         help="checkpoint of a prior stage, or a weights file to keep the loop of (export)",
     )
-    add("--generator", type=Path, help="checkpoint of a generator stage (export)")
+    add(
+        "--generator",
+        type=Path,
+        help="checkpoint of a generator stage, or a weights file to keep the generator of (export)",
+    )
+    add("--motion", type=Path, help="weights file to keep the motion tables of; else counted (export)")
     add("--lpips", type=Path, help="VGG16 with LPIPS heads: adds LPIPS-VGG and DISTS (generator)")
     add("--config", default="{}", help='JSON, fields of GeneratorConfig: {"semantics": "none"} (generator)')
     add("--recipe", default="{}", help="JSON, fields of the stage's recipe")
@@ -149,7 +154,8 @@ def _train_generator(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from gencodec.training.s2vc_export import export  # needs the entropy coder, which training does not
 
-    export(options.prior, options.generator, options.records, options.out, options.held_out)
+    o = options
+    export(o.prior, o.generator, o.records, o.out, o.held_out, o.motion)
 
 
 def _recipe(base: R, options: argparse.Namespace, *names: str) -> R:

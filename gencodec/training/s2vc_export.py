@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from gencodec.methods.s2vc.loop import LoopCoder
 from gencodec.methods.s2vc.model import NOT_FLOAT, CodingLoop, motion_unit
 from gencodec.nn.exact import convert, exact_layers, project
 from gencodec.nn.exact_io import export_exact
-from gencodec.nn.state import export_float
+from gencodec.nn.state import config_from, export_float
 from gencodec.training.counting import HyperCounts, SymbolCounts
 from gencodec.training.export import commit, last_log_line
 from gencodec.training.s2vc_cli import INTRA
@@ -33,33 +33,74 @@ from gencodec.training.s2vc_strength import choose_strength
 from gencodec.training.trainer import load_checkpoint
 from gencodec.weights import load_file, load_named
 
+MOTION_TABLES = "motion_tables"
+
+
+class Renders(NamedTuple):
+    """What a weights file holds of a generator: tensors, and what its metadata say of it."""
+
+    tensors: dict[str, Tensor]
+    config: str
+    repair_shown: str
+    parameters: int
+    training: Any
+
 
 def export(
-    prior_path: Path, generator_path: Path, records: Path, output: Path, held_out: Path | None = None
+    prior: Path,
+    generator: Path,
+    records: Path,
+    output: Path,
+    held_out: Path | None = None,
+    motion: Path | None = None,
 ) -> None:
     """Write the averaged weights of a prior and of a generator run; tables are counted on the records.
 
-    Where `prior_path` is a weights file, its entropy networks and their tables stay, whatever renders. How
-    much of the repair is shown is chosen on `held_out` records; without them on the others, where a
-    generator that knows them by heart shows too much.
+    Where `prior` or `generator` is a weights file, its entropy networks and their tables, or its generator,
+    stay, whatever the other is. How much of the repair is shown is chosen on `held_out` records; without them
+    on the others, where a generator that knows them by heart shows too much. The tables of motion may come
+    from another weights file, `motion`, which has seen more records.
     """
-    generator, bank = load_generator(generator_path), RecordBank(records, window=2)
-    tensors, fingerprint, learned = loop_of(prior_path, bank)
-    share = choose_strength(generator, RecordBank(held_out, window=2) if held_out else bank)
-    tensors |= {f"{PREFIX}{name}": t for name, t in export_float(generator, skip=(), int8=True).items()}
-    own = sum(p.numel() for m in (CodingLoop(), generator) for p in m.parameters())
+    bank = RecordBank(records, window=2)
+    tensors, fingerprint, learned = loop_of(prior, bank)
+    if motion:
+        seen = load_file(motion)[0]
+        tensors |= {name: t for name, t in seen.items() if name.startswith(MOTION_TABLES)}
+    renders = generator_of(generator, RecordBank(held_out, window=2) if held_out else bank)
     metadata = {
         "fingerprint": fingerprint,
-        "generator": json.dumps(asdict(generator.config)),
+        "generator": renders.config,
         "licence": "MIT",
         "method": "s2vc",
         "preset": "tiny",
-        "repair_shown": json.dumps([round(float(s), 3) for s in share]),
+        "repair_shown": renders.repair_shown,
         "commit": commit(),
-        "parameters": str(own),
-        "training": json.dumps([learned, last_log_line(generator_path.parent / "log.jsonl")]),
+        "parameters": str(sum(p.numel() for p in CodingLoop().parameters()) + renders.parameters),
+        "training": json.dumps([learned, renders.training]),
     }
-    save_file({k: v.contiguous() for k, v in tensors.items()}, output, metadata)
+    whole = {name: t.contiguous() for name, t in (tensors | renders.tensors).items()}
+    save_file(whole, output, metadata)
+
+
+def generator_of(path: Path, bank: RecordBank) -> Renders:
+    """The averaged weights of a run, its share of repair chosen on the records; or all of a weights file."""
+    if path.suffix == ".safetensors":
+        tensors, metadata = load_file(path)
+        own = {name: t for name, t in tensors.items() if name.startswith(PREFIX)}
+        config = config_from(GeneratorConfig, metadata["generator"])
+        parameters = sum(p.numel() for p in Generator(config).parameters())
+        training = json.loads(metadata["training"])[1]
+        return Renders(own, metadata["generator"], metadata["repair_shown"], parameters, training)
+    generator = load_generator(path)
+    share = choose_strength(generator, bank)
+    exported = export_float(generator, skip=(), int8=True)
+    return Renders(
+        {f"{PREFIX}{name}": t for name, t in exported.items()},
+        json.dumps(asdict(generator.config)),
+        json.dumps([round(float(s), 3) for s in share]),
+        sum(p.numel() for p in generator.parameters()),
+        last_log_line(path.parent / "log.jsonl"),
+    )
 
 
 def loop_of(path: Path, bank: RecordBank) -> tuple[dict[str, Tensor], str, Any]:
@@ -72,7 +113,7 @@ def loop_of(path: Path, bank: RecordBank) -> tuple[dict[str, Tensor], str, Any]:
         return *export_loop(load_loop(path), bank), last_log_line(path.parent / "log.jsonl")
     tensors, metadata = load_file(path)
     kept = {name: t for name, t in tensors.items() if not name.startswith(PREFIX)}
-    kept |= count_tables(fields_of(bank)).to_tensors("motion_tables")
+    kept |= count_tables(fields_of(bank)).to_tensors(MOTION_TABLES)
     return kept, metadata["fingerprint"], json.loads(metadata["training"])[0]
 
 
@@ -112,7 +153,7 @@ def export_loop(loop: CodingLoop, bank: RecordBank) -> tuple[dict[str, Tensor], 
     tensors |= export_exact(prior, prior.tables(), "latents.prior.")
     for name, tables in zip(("y", "z"), counted(loop, bank), strict=True):
         tensors |= tables.to_tensors(f"latents.{name}_tables")
-    tensors |= count_tables(fields_of(bank)).to_tensors("motion_tables")
+    tensors |= count_tables(fields_of(bank)).to_tensors(MOTION_TABLES)
     tensors |= export_float(loop, skip=NOT_FLOAT)
     coder = LoopCoder(tensors, KeyFrameCoder(*load_named(INTRA), "cpu"))
     return tensors, coder.fingerprint()
