@@ -409,6 +409,28 @@ def test_all_stages_end_in_a_weights_file(run: Path) -> None:
     assert (shown - clip.picture).abs().max() > 0
 
 
+def test_an_export_may_choose_anew_what_a_weights_file_shows(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(generator: ClipGenerator, bank: object) -> np.ndarray:
+        generator.log2_strength.rows -= 1
+        return np.full((64, 2), 0.5)
+
+    monkeypatch.setattr(diffsit_export, "choose_strength", half)
+    arguments = ["--stage", "export", "--records", f"{run / 'records'}", "--out", f"{tmp_path / 'again'}"]
+    train_diffsit([*arguments, "--checkpoint", f"{run / 'w.safetensors'}"])
+    (first, about), (again, data) = (
+        load_file(path) for path in (run / "w.safetensors", tmp_path / "again.safetensors")
+    )
+    rows = "generator.log2_strength.rows"
+    assert torch.equal(again.pop(rows), first.pop(rows) - 1)
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    shown = np.array(json.loads(about["repair_shown"]))
+    assert np.allclose(json.loads(data["repair_shown"]), shown / 2, atol=6e-4)
+    assert data | {"repair_shown": "", "commit": ""} == about | {"repair_shown": "", "commit": ""}
+
+
 def test_a_stage_begins_from_a_weights_file(run: Path) -> None:
     tensors, _ = load_file(run / "w.safetensors")
     task = joint(config=SMALL)

@@ -15,11 +15,11 @@ from gencodec.methods.diffsit.generator import TYPES, ClipGenerator
 from gencodec.metrics.lpips import Lpips
 from gencodec.nn.quality import NUM_QUALITIES
 from gencodec.training.diffsit_joint import Bank
-from gencodec.training.s2vc_strength import BAND, LEAST, SHARES
+from gencodec.training.s2vc_strength import BAND, SHARES, TINY, best_shares
 
 
 @torch.inference_mode()
-def choose_strength(generator: ClipGenerator, bank: Bank, *, most: int = 48) -> np.ndarray:
+def choose_strength(generator: ClipGenerator, bank: Bank, *, most: int = 96) -> np.ndarray:
     """Scale the strengths of `generator` in place; gives the share at each quality and type (64,2)."""
     lpips = Lpips.load()
     sums = np.zeros((TYPES, NUM_QUALITIES // BAND, len(SHARES)))
@@ -30,17 +30,11 @@ def choose_strength(generator: ClipGenerator, bank: Bank, *, most: int = 48) -> 
         band = int(clip.quality) // BAND
         for t, is_mv in enumerate(clip.is_mv.tolist()):
             shown = torch.stack([(clip.picture[0, t] + s * repair[t]).clamp(0, 1) for s in SHARES])
-            sums[int(is_mv), band] += lpips.distance(shown, clip.x[0, t].expand_as(shown)).numpy()
+            distances = lpips.distance(shown, clip.x[0, t].expand_as(shown)).numpy()
+            sums[int(is_mv), band] += distances / max(distances[0], TINY)
             counts[int(is_mv), band] += 1
-    share = np.stack([_interpolated(*one) for one in zip(sums, counts, strict=True)], 1)
+    share = np.stack([best_shares(*one) for one in zip(sums, counts, strict=True)], 1)
     table = generator.log2_strength
     table.rows.copy_(table.table() + torch.from_numpy(np.log2(share)).float())
     table.frozen = True
     return share
-
-
-def _interpolated(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The best share of each band that was seen, for all qualities: (64,)."""
-    known = np.flatnonzero(counts)
-    best = np.array(SHARES)[(sums[known] / counts[known, None]).argmin(1)]
-    return np.interp(np.arange(NUM_QUALITIES), known * BAND + (BAND - 1) / 2, best).clip(LEAST)

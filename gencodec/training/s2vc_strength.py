@@ -17,7 +17,8 @@ from gencodec.metrics.lpips import Lpips
 from gencodec.nn.quality import NUM_QUALITIES
 from gencodec.training.s2vc_record import Record, RecordBank, coded_frame, stacked
 
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # first the coded picture; training may show too little
+TINY = 1e-6  # of a distance to divide by
 LEAST = 2.0**-12  # in place of 0, whose logarithm the strengths would hold
 BAND = 8  # qualities that share a choice; in between it is interpolated
 
@@ -29,11 +30,9 @@ def choose_strength(generator: Generator, bank: RecordBank, *, frames: int = 9, 
     sums, counts = np.zeros((NUM_QUALITIES // BAND, len(SHARES))), np.zeros(NUM_QUALITIES // BAND)
     for record in islice(bank, most):
         for clock, distances in _distances(generator, record, frames, lpips):
-            sums[clock // BAND] += distances
+            sums[clock // BAND] += np.array(distances) / max(distances[0], TINY)
             counts[clock // BAND] += 1
-    known = np.flatnonzero(counts)
-    best = np.array(SHARES)[(sums[known] / counts[known, None]).argmin(1)]
-    share = np.interp(np.arange(NUM_QUALITIES), known * BAND + (BAND - 1) / 2, best).clip(LEAST)
+    share = best_shares(sums, counts)
     table = generator.decoder.log2_strength
     table.rows.copy_(table.table() + torch.from_numpy(np.log2(share)).float()[:, None])
     table.frozen = True
@@ -54,3 +53,15 @@ def _distances(
         shown = torch.cat([(coded + s * (out.picture - coded)).clamp(0, 1) for s in SHARES])
         found.append((int(clip.clock[0, t]), lpips.distance(shown, clip.x[:, t].expand_as(shown)).tolist()))
     return found
+
+
+def best_shares(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The best share at each quality (64,).
+
+    From sums (bands,len(SHARES)) over `counts` (bands) frames of distances in units of the coded picture's.
+    Bands are smoothed with their neighbours, for few records have but a handful of clips in each.
+    """
+    known = np.flatnonzero(counts)
+    near = np.pad(sums[known] / counts[known, None], ((1, 1), (0, 0)), "edge")
+    best = np.array(SHARES)[(near[:-2] + 2 * near[1:-1] + near[2:]).argmin(1)]
+    return np.interp(np.arange(NUM_QUALITIES), known * BAND + (BAND - 1) / 2, best).clip(LEAST)
