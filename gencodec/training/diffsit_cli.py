@@ -55,11 +55,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     add("--records", type=Path, help="folder of a record stage (backbones, joint, export)")
     add("--held-out", type=Path, help="records of such: shows what is learned by heart (joint, export)")
     add("--init", type=Path, help="checkpoint of an earlier stage or run, or a weights file, to begin from")
-    add(
-        "--checkpoint",
-        type=Path,
-        help="checkpoint of a joint stage, or a weights file (export)",
-    )
+    add("--checkpoint", type=Path, help="checkpoint of a joint stage, or a weights file (export)")
     add("--lpips", type=Path, help="VGG16 with LPIPS heads: adds LPIPS-VGG and DISTS (joint)")
     add("--config", default="{}", help='JSON, fields of GeneratorConfig: {"fte": false}')
     add("--recipe", default="{}", help="JSON, fields of the stage's recipe")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 
+from gencodec.methods.diffsit import rendering
 from gencodec.methods.diffsit.generator import PREFIX, ClipGenerator, GeneratorConfig
-from gencodec.nn.state import config_from, export_float, load_float
+from gencodec.nn.state import export_float
 from gencodec.training.diffsit_record import DiffsitBank
 from gencodec.training.diffsit_sent import mv_tables
 from gencodec.training.diffsit_strength import choose_strength
@@ -49,9 +51,8 @@ def export(checkpoint: Path, records: Path, output: Path, held_out: Path | None 
 def _shown_anew(weights: Path, bank: DiffsitBank, output: Path) -> None:
     """A weights file with another share of its generator's repair, in what it showed before."""
     tensors, metadata = load_file(weights)
-    generator = ClipGenerator(config_from(GeneratorConfig, metadata["generator"])).eval()
-    own = {n.removeprefix(PREFIX): t for n, t in tensors.items() if n.startswith(PREFIX)}
-    load_float(generator, own, skip=())
+    loaded = rendering.load_generator(tensors, metadata["generator"], torch.device("cpu"))
+    generator = cast("ClipGenerator", loaded)
     share = choose_strength(generator, bank) * np.array(json.loads(metadata["repair_shown"]))
     tensors[f"{PREFIX}log2_strength.rows"] = generator.log2_strength.rows.clone()
     shown = json.dumps([[round(float(s), 3) for s in row] for row in share])
