@@ -298,6 +298,8 @@ def test_a_generator_of_a_weights_file() -> None:
     packets, recon = coded(codec, frames)
     assert are_equal(recon, list(codec.decode(packets, info_of(frames))))
     assert are_equal(recon[12:], list(codec.decode(packets[2:], info_of(frames))))
+    codec.chooses_shares = False
+    packets, recon = coded(codec, frames)
     assert [p.payload for p in packets] == [p.payload for p in coded(codec_of(gop_length=12), frames)[0]]
     assert not are_equal(recon, list(codec_of().decode(packets, info_of(frames))))
 

@@ -39,10 +39,12 @@ from gencodec.entropy.motion import LIMIT, code_field
 from gencodec.entropy.prior import pass_masks, round_index
 from gencodec.methods.s2vc.codec import MAX_PERIOD, S2vc
 from gencodec.methods.s2vc.cuts import is_cut, windows_of
+from gencodec.methods.s2vc.generator import Memory
 from gencodec.methods.s2vc.lead import EVERY, led_quality
 from gencodec.methods.s2vc.loop import Coded, LoopCoder, LoopState
 from gencodec.methods.s2vc.model import CYCLE, WHOLE, CodingLoop, key_quality, level_of, motion_unit
 from gencodec.methods.s2vc.rendering import Renderer
+from gencodec.methods.s2vc.share_search import LATER, ShareSearch
 from gencodec.nn.motion import doubled
 from gencodec.rate import ConstantQuality, TargetBpp, TargetLpips
 
@@ -270,8 +272,9 @@ def test_a_reset_needs_the_coded_frame_alone(codec: S2vc) -> None:
         assert torch.equal(kept, forgot) is torch.equal(kept, changed) is (age % 2 == 0)
 
 
-def test_resets_do_not_touch_what_is_coded(codec: S2vc) -> None:
-    """Features are behind the loop: payloads are the same whatever the period, and no encoder has any."""
+def test_resets_do_not_touch_what_is_coded(codec: S2vc, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features are behind the loop: but for shares of the repair, the period changes no payload."""
+    monkeypatch.setattr(ShareSearch, "watched", lambda _, watch, *__: (watch, None))
     frames = scene(0, 4)
     packets = [encoded(variant(codec, reset_period=period), frames).packets for period in (1, 2, 32)]
     assert packets[0] == packets[1] == packets[2]
@@ -310,14 +313,26 @@ class Distance(TargetLpips):
     window: ClassVar[int] = 2
 
 
-def test_encoders_do_not_render(codec: S2vc, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("the generator ran")
+@pytest.mark.parametrize("rate", [ConstantQuality(30), Bpp(0.3)], ids=["constant", "bpp"])
+def test_encoders_render_for_the_choice_of_shares_alone(
+    codec: S2vc, monkeypatch: pytest.MonkeyPatch, rate: RateControl
+) -> None:
+    """Behind a reset, up to the frame at which shares are chosen; without that choice never."""
+    ages: list[int] = []
+    generate = Renderer.generate
 
-    monkeypatch.setattr(Renderer, "render", refuse)
-    frames = scene(0, 3)
-    for rate in (ConstantQuality(30), Bpp(0.3)):
-        assert len(list(codec.encode(*_source(frames), rate))) == 3
+    def noted(self: Renderer, coded: Coded, memory: Memory | None) -> tuple[Tensor, Memory]:
+        ages.append(coded.state.age)
+        return generate(self, coded, memory)
+
+    monkeypatch.setattr(Renderer, "generate", noted)
+    frames = scene(0, LATER + 3)
+    list(codec.encode(*_source(frames), rate))
+    assert sorted(set(ages)) == list(range(LATER + 1))
+    ages.clear()
+    monkeypatch.setattr(codec, "search", None)
+    assert len(list(codec.encode(*_source(frames), rate))) == len(frames)
+    assert not ages
 
 
 @pytest.mark.parametrize("rate", [Bpp(0.25), Distance(0.3)], ids=["bpp", "lpips"])

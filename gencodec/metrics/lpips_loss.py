@@ -13,6 +13,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gencodec.metrics.frames import pad_to
@@ -43,6 +44,18 @@ class LpipsLoss(nn.Module):
         maps = self.backbone(pad_to(picture, MIN_SIZE))
         taps = [_Tap.apply(a, b, w) for a, b, w in zip(maps, wanted, self.heads, strict=True)]
         return torch.stack(taps).sum(0)
+
+    @torch.no_grad()
+    def by_region(self, pictures: Tensor, target: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Where pictures (N,3,H,W) are unlike target (1,3,H,W): (N,rows,columns) of an even grid, whose mean
+        is about the distance.
+        """
+        parts = []
+        wanted = self.backbone(pad_to(target, MIN_SIZE))
+        for a, b, head in zip(self.backbone(pad_to(pictures, MIN_SIZE)), wanted, self.heads, strict=True):
+            missed = (_unit(a)[0] - _unit(b)[0]).square_().mul_(head).sum(1, keepdim=True)
+            parts.append(F.adaptive_avg_pool2d(missed, grid)[:, 0])
+        return torch.stack(parts).sum(0)
 
 
 class _Tap(torch.autograd.Function):

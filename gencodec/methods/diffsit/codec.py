@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -39,8 +39,11 @@ from gencodec.methods.diffsit.rendering import Renderer, Rendition, load_generat
 from gencodec.methods.diffsit.settings import Options
 from gencodec.methods.diffsit.stem import ALL_ANCHORS, first_quality
 from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.intra.networks import STRIDE
+from gencodec.methods.intra.share_choice import Seen, choose_shares
 from gencodec.methods.s2vc.cuts import Window, windows_of
 from gencodec.methods.s2vc.loop import LoopCoder
+from gencodec.nn.layers import pad_to_multiple
 from gencodec.nn.quality import NUM_QUALITIES
 
 if TYPE_CHECKING:
@@ -49,6 +52,15 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 MV_TABLES = "mv"  # of the motion of MV frames, in the weights file
+CHOOSING = 2  # pieces of a GOP for which an encoder chooses shares of the repair: the first is finer
+HELD = 40  # frames for which it thinks that the last ones hold
+
+
+class Told(NamedTuple):
+    """The pieces of a GOP so far, and the shares of the repair that hold behind them."""
+
+    pieces: int = 0
+    shares: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,7 @@ class EncodedWindow(EncodedGop):
 
     after: StemState
     rendition: Rendition
+    told: Told
 
 
 class DiffSit(Codec):
@@ -64,7 +77,7 @@ class DiffSit(Codec):
 
     name: ClassVar[str] = "diffsit"
     codec_id: ClassVar[int] = 4
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     qualities: ClassVar[range] = range(NUM_QUALITIES)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
         "tiny": (("diffsit-tiny-3", "s2vc-tiny-4", "intra-tiny-4"),),
@@ -77,6 +90,7 @@ class DiffSit(Codec):
     ) -> None:
         self.coder, self.renderer, self.options = coder, renderer, options
         self.preset, self.weights_id, self.settings = preset, weights_id, options.pack()
+        self.chooses_shares = preset == "tiny" and bool(options.diffusion)
 
     @classmethod
     def pack_settings(cls, **options: object) -> bytes:
@@ -134,12 +148,12 @@ class DiffSit(Codec):
         on_symbols: Callable[[np.ndarray], None] | None = None,
     ) -> Iterator[Packet]:
         """See `Codec.encode`."""
-        state, carry = None, None
+        state, carry, told = None, None, Told()
         size = self.options.clip_length * max(rate.window // self.options.clip_length, 1)  # whole pieces
         for window in windows_of(frames, self.options.gop_length, size):
             if window.is_key:
-                state, carry = None, None
-            chosen = rate.select(partial(self._encode_window, window, state, carry, video))
+                state, carry, told = None, None, Told()
+            chosen = rate.select(partial(self._encode_window, window, state, carry, told, video))
             assert isinstance(chosen, EncodedWindow), "a RateControl returns what it was given"
             for symbols in chosen.symbols:
                 if on_symbols:
@@ -148,7 +162,7 @@ class DiffSit(Codec):
                 for recon in chosen.recon():
                     on_recon(recon)
             yield from chosen.packets
-            state, carry = chosen.after, chosen.rendition.after
+            state, carry, told = chosen.after, chosen.rendition.after, chosen.told
 
     def decode(
         self,
@@ -159,18 +173,18 @@ class DiffSit(Codec):
         on_symbols: Callable[[np.ndarray], None] | None = None,
     ) -> Iterator[Tensor]:
         """See `Codec.decode`: a clip at a time."""
-        state, carry = None, None
+        state, carry, shares = None, None, None
         for packet in packets:
             if packet.type == FrameType.INTRA:
-                state, carry = None, None
+                state, carry, shares = None, None, None
             elif state is None:
                 raise CorruptStream("a predicted piece comes before any key frame")
             piece = self._decode_packet(packet, state, video)
             for symbols in piece.symbols:
                 if on_symbols:
                     on_symbols(symbols)
-            state = piece.state
-            shown, carry = self.renderer.render(piece, packet.quality, carry, video)
+            state, shares = piece.state, shares if piece.told is None else piece.told
+            shown, carry = self.renderer.render(piece, packet.quality, carry, video, shares)
             yield from shown
 
     def _decode_packet(self, packet: Packet, state: StemState | None, video: VideoInfo) -> Piece:
@@ -180,19 +194,40 @@ class DiffSit(Codec):
         return self.coder.decode(packet.payload, video, packet.num_frames, state, packet.quality)
 
     def _encode_window(
-        self, window: Window, state: StemState | None, carry: Any, video: VideoInfo, quality: int
+        self,
+        window: Window,
+        state: StemState | None,
+        carry: Any,
+        told: Told,
+        video: VideoInfo,
+        quality: int,
     ) -> EncodedWindow:
         packets: list[Packet] = []
-        pieces: list[tuple[Piece, int]] = []
+        pieces: list[tuple[Piece, int, np.ndarray | None]] = []
         for first in range(0, len(window.frames), self.options.clip_length):
             frames = window.frames[first : first + self.options.clip_length]
             kind = FrameType.INTRA if state is None else FrameType.PREDICTED
             own = first_quality(quality) if state is None else quality
-            payload, piece = self.coder.encode(frames, state, own)
+            choose = partial(self._choose, frames, own, told)
+            payload, piece = self.coder.encode(frames, state, own, choose)
             packets.append(Packet(kind, own, window.first_frame + first, len(frames), payload))
-            pieces.append((piece, own))
             state = piece.state
+            told = Told(told.pieces + 1, told.shares if piece.told is None else piece.told)
+            pieces.append((piece, own, told.shares))
         assert state is not None, "windows hold frames"
         rendition = Rendition(self.renderer, pieces, carry, video)
-        symbols = [array for piece, _ in pieces for array in piece.symbols]
-        return EncodedWindow(packets, symbols, window.frames, rendition, state, rendition)
+        symbols = [array for piece, _, _ in pieces for array in piece.symbols]
+        return EncodedWindow(packets, symbols, window.frames, rendition, state, rendition, told)
+
+    def _choose(self, frames: list[Tensor], quality: int, told: Told, piece: Piece) -> np.ndarray | None:
+        """New shares of the repair for a piece behind `told`, and for what follows it."""
+        if not (self.chooses_shares and told.pieces < CHOOSING):
+            return None
+        key, generated = self.coder.loop.key, self.renderer.generate(piece, quality, None)[0]
+        seen = []
+        for n in dict.fromkeys([0, len(frames) // 2, len(frames) - 1]):
+            x = pad_to_multiple(frames[n].to(key.device)[None].float() / 255, STRIDE)[0]
+            seen.append(Seen(piece.pictures[n], generated[n], x))
+        lpips = key.quantiser.lpips if key.tune == "lpips" else None
+        held = HELD if told.pieces else len(frames)
+        return choose_shares(seen, quality, held, lpips, told.shares)

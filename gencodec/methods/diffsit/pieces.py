@@ -1,6 +1,7 @@
 """Pieces of a group of pictures on the wire: what a packet of `diffsit` holds.
 
     group of frames, again and again: backbone, then the motion of its MV frames, nearer ones first
+    behind them all: shares of the repair, where there are new ones
 
 The first backbone behind nothing is a key frame, the others are coded against the backbone before by the
 coding loop of `s2vc`, as anchors all. Encoder and decoder run the same lines after the symbols.
@@ -9,7 +10,7 @@ coding loop of `s2vc`, as anchors all. Encoder and decoder run the same lines af
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from gencodec.codec import VideoInfo
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.motion import MotionCoder
+from gencodec.entropy.shares import get_shares, put_shares
 from gencodec.methods.diffsit.stem import (
     ALL_ANCHORS,
     Field,
@@ -34,6 +36,10 @@ from gencodec.methods.diffsit.stem import (
 from gencodec.methods.intra.networks import STRIDE
 from gencodec.methods.s2vc.loop import Coded, LoopCoder, LoopState
 from gencodec.nn.layers import pad_to_multiple
+from gencodec.nn.shares import grid_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class StemState(NamedTuple):
@@ -47,7 +53,8 @@ class Piece(NamedTuple):
     """A piece as both sides have it.
 
     pictures (T,3,H,W) in [0,1], padded; motion int32 (T,2,h,w) in half pixels, to the backbone of an MV frame
-    or to that before a backbone, zero for a key frame; the state that it leaves, and int32 symbols.
+    or to that before a backbone, zero for a key frame; the state that it leaves, and int32 symbols. `told`:
+    new shares of the repair, int32 (rows,columns), see `nn.shares`; None: there are none.
     """
 
     pictures: Tensor
@@ -55,6 +62,12 @@ class Piece(NamedTuple):
     motion: np.ndarray
     state: StemState
     symbols: list[np.ndarray]
+    told: np.ndarray | None = None
+
+    def telling(self, told: np.ndarray | None) -> Self:
+        """The same with new shares."""
+        symbols = self.symbols if told is None else [*self.symbols, told]
+        return self._replace(told=told, symbols=symbols)
 
 
 class Coding(NamedTuple):
@@ -67,6 +80,7 @@ class Coding(NamedTuple):
 
 CodeFrame = Callable[[int, LoopState | None], Coded]  # (number, state) -> a backbone
 # (number, its backbone, what to expect) -> motion in steps, int32 (2,h,w), and its symbols
+Choose = Callable[[Piece], np.ndarray | None]  # which shares of the repair to tell
 CodeMotion = Callable[[int, Tensor, np.ndarray | None], tuple[np.ndarray, list[np.ndarray]]]
 
 
@@ -87,7 +101,13 @@ class StemCoder:
             raise ValueError(f"backbones are anchors all, got a coding loop of cycle {loop.cycle}")
         self.loop, self.motion, self.chain, self.find = loop, motion, chain, find
 
-    def encode(self, frames: Sequence[Tensor], state: StemState | None, quality: int) -> tuple[bytes, Piece]:
+    def encode(
+        self,
+        frames: Sequence[Tensor],
+        state: StemState | None,
+        quality: int,
+        choose: Choose = lambda _: None,
+    ) -> tuple[bytes, Piece]:
         """The payload of a piece of frames, uint8 (3,H,W); `state` None at the start of a GOP."""
         encoder, own = SymbolEncoder(), backbone_quality(quality)
         key = self.loop.key
@@ -106,6 +126,8 @@ class StemCoder:
             return field, self.motion.encode(encoder, field, expected)
 
         piece = self._walk(len(frames), state, quality, put_frame, put_motion)
+        piece = piece.telling(choose(piece))
+        put_shares(encoder, piece.told, is_key=state is None)
         return encoder.finish(), piece
 
     def decode(
@@ -126,6 +148,8 @@ class StemCoder:
             return self.motion.decode(decoder, (height, width), expected)
 
         piece = self._walk(count, state, quality, get_frame, get_motion)
+        height, width = piece.pictures.shape[-2:]
+        piece = piece.telling(get_shares(decoder, grid_of(height, width), is_key=state is None))
         decoder.finish()
         return piece
 

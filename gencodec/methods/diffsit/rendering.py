@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gencodec.codec import VideoInfo
 from gencodec.methods.diffsit.pieces import Piece
+from gencodec.nn.shares import shown
 from gencodec.nn.state import config_from, load_float
 
 SHORTEST = 9  # frames that are rendered together at least: the clips of training
@@ -41,29 +43,46 @@ class Renderer:
         self.generator, self.clip_length, self.device = generator, clip_length, device
 
     @torch.inference_mode()
-    def render(self, piece: Piece, quality: int, before: Any, video: VideoInfo) -> tuple[list[Tensor], Any]:
-        """The frames, uint8 (3,H,W) on the CPU, and the carry for the next piece."""
-        clip, carry = piece.pictures, None
-        if self.generator is not None:
-            missing = rendered_length(len(clip), self.clip_length) - len(clip)
-            whole = torch.cat([clip, clip[-1:].expand(missing, -1, -1, -1)])
-            is_mv = torch.tensor(piece.is_mv + piece.is_mv[-1:] * missing, device=self.device)
-            at = torch.tensor([quality], device=self.device)
-            out = self.generator(whole[None], is_mv, at, before)
-            clip, carry = out.picture[0, : len(clip)], out.carry
+    def render(
+        self, piece: Piece, quality: int, before: Any, video: VideoInfo, shares: np.ndarray | None = None
+    ) -> tuple[list[Tensor], Any]:
+        """The frames, uint8 (3,H,W) on the CPU, and the carry for the next piece.
+
+        `shares` of the repair hold now: what the GOP's packets told last.
+        """
+        clip, carry = self.generate(piece, quality, before)
+        clip = shown(piece.pictures, clip, shares)
         pixels = (clip.clamp(0, 1) * 255).round().to(torch.uint8)
         return list(pixels[..., : video.height, : video.width].contiguous().cpu()), carry
 
+    @torch.inference_mode()
+    def generate(self, piece: Piece, quality: int, before: Any) -> tuple[Tensor, Any]:
+        """The pictures (T,3,H,W) with all of the repair, padded and not clamped, and the carry."""
+        clip = piece.pictures
+        if self.generator is None:
+            return clip, None
+        missing = rendered_length(len(clip), self.clip_length) - len(clip)
+        whole = torch.cat([clip, clip[-1:].expand(missing, -1, -1, -1)])
+        is_mv = torch.tensor(piece.is_mv + piece.is_mv[-1:] * missing, device=self.device)
+        at = torch.tensor([quality], device=self.device)
+        out = self.generator(whole[None], is_mv, at, before)
+        return out.picture[0, : len(clip)], out.carry
+
 
 class Rendition:
-    """Renders pieces, each at the quality of its packet, lazily, each time it is called.
+    """Renders pieces, each at the quality of its packet and with the shares that hold then, lazily, each time
+    it is called.
 
     `after` is the carry behind the last one, None until it was rendered once: without `on_recon`, or a rate
-    control that looks at pictures, an encoder never runs the generator.
+    control that looks at pictures, an encoder runs the generator for the choice of shares alone.
     """
 
     def __init__(
-        self, renderer: Renderer, pieces: Sequence[tuple[Piece, int]], before: Any, video: VideoInfo
+        self,
+        renderer: Renderer,
+        pieces: Sequence[tuple[Piece, int, np.ndarray | None]],
+        before: Any,
+        video: VideoInfo,
     ) -> None:
         self._renderer, self._pieces, self._before, self._video = renderer, pieces, before, video
         self.after: Any = None
@@ -71,8 +90,8 @@ class Rendition:
     def __call__(self) -> Iterator[Tensor]:
         """The frames as a decoder on this machine gives them."""
         carry = self._before
-        for piece, quality in self._pieces:
-            frames, carry = self._renderer.render(piece, quality, carry, self._video)
+        for piece, quality, shares in self._pieces:
+            frames, carry = self._renderer.render(piece, quality, carry, self._video, shares)
             yield from frames
         self.after = carry
 

@@ -8,19 +8,30 @@ import numpy as np
 from torch import Tensor
 
 from gencodec.entropy.coder import SymbolEncoder
+from gencodec.entropy.shares import put_shares
 from gencodec.methods.extreme.events import KEY, Event, EventWriter
 from gencodec.methods.extreme.gop import GopCoder
+from gencodec.methods.intra.networks import STRIDE
+from gencodec.methods.intra.share_choice import Seen, choose_shares
+from gencodec.methods.s2vc.generator import Memory
 from gencodec.methods.s2vc.loop import Coded
+from gencodec.nn.layers import pad_to_multiple
 
+HELD = 4  # frames for which an encoder thinks that shares of the repair hold
 STATE_BITS = 24  # of a payload of its own that a frame in a common one does not take
 
 
 class Written(NamedTuple):
-    """A coded frame, its stages, and what it was coded against (None: alone)."""
+    """A coded frame, its stages, and what it was coded against (None: alone).
+
+    The generator's memory behind it, and the shares of the repair that hold.
+    """
 
     coded: Coded
     stages: SymbolEncoder
     before: Coded | None
+    memory: Memory
+    shares: np.ndarray | None
 
     @property
     def bits(self) -> int:
@@ -34,12 +45,14 @@ class CodedFrames:
     def __init__(self, coder: GopCoder, frames: list[Tensor], quality: int) -> None:
         self.coder, self.frames, self.quality = coder, frames, quality
         self._done: dict[tuple[int, int], Written] = {}
+        self._by_coded: dict[int, Written] = {}
 
     def of(self, number: int, before: Coded | None) -> Written:
         """Frame `number` coded against `before`, or alone."""
         place = number, id(before)  # which is kept, so that no other one has its id
         if place not in self._done:
-            self._done[place] = self._coded(number, before)
+            self._done[place] = self._coded(number, self._by_coded[id(before)] if before else None)
+            self._by_coded[id(self._done[place].coded)] = self._done[place]
         return self._done[place]
 
     def write(self, events: list[Event]) -> tuple[bytes, list[np.ndarray]]:
@@ -59,10 +72,25 @@ class CodedFrames:
             at += event.frames
         return encoder.finish(), symbols
 
-    def _coded(self, number: int, before: Coded | None) -> Written:
+    def _coded(self, number: int, before: Written | None) -> Written:
         encoder, source, loop = SymbolEncoder(), self.frames[number], self.coder.loop
         if before is None:
             coded = loop.put_key(encoder, source, self.quality)
         else:
-            coded = loop.put(encoder, source, before.state, self.quality)
-        return Written(coded, encoder, before)
+            coded = loop.put(encoder, source, before.coded.state, self.quality)
+        generated, memory = self.coder.renderer.generate(coded, before and before.memory)
+        shares = before and before.shares
+        coded = coded.telling(self._told(coded, generated, source, shares))
+        put_shares(encoder, coded.told, is_key=before is None)
+        shares = shares if coded.told is None else coded.told
+        return Written(coded, encoder, before and before.coded, memory, shares)
+
+    def _told(
+        self, coded: Coded, generated: Tensor, source: Tensor, shares: np.ndarray | None
+    ) -> np.ndarray | None:
+        """New shares of the repair for a coded frame, where `shares` hold."""
+        key = self.coder.loop.key
+        x = pad_to_multiple(source.to(key.device)[None].float() / 255, STRIDE)[0]
+        lpips = key.quantiser.lpips if key.tune == "lpips" else None
+        seen = Seen(coded.frame.picture[0], generated[0], x)
+        return choose_shares([seen], coded.clock, HELD, lpips, shares)

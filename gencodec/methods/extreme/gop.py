@@ -6,7 +6,8 @@ A restart codes one frame: against the last coded one, by the coding loop of `s2
 Coded frames depend on coded frames only, so they are the same everywhere, whatever was generated between.
 A predictor sees frames as uint8, as every decoder shows them, and noise that depends on the seed, the group's
 first frame and its own place alone. So what an encoder tried and dropped leaves no trace. One packet holds
-the whole group: the first key frame, then events, each followed by what it announces.
+the whole group: the first key frame, then events, each followed by what it announces; behind each coded frame
+shares of its repair, where there are new ones.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from torch import Tensor
 
 from gencodec.codec import CorruptStream, VideoInfo
 from gencodec.entropy.coder import SymbolDecoder
-from gencodec.methods.extreme.events import INTER, KEY, STILL, Event, EventReader
+from gencodec.entropy.shares import get_shares
+from gencodec.methods.extreme.events import KEY, STILL, Event, EventReader
 from gencodec.methods.extreme.motion import panned, velocity_of
 from gencodec.methods.extreme.past import Past
 from gencodec.methods.s2vc.generator import Memory
@@ -54,11 +56,14 @@ class LastFrame:
 
 
 class Shown(NamedTuple):
-    """What the next coded or predicted frame needs: the last coded one, the generator's memory, the past."""
+    """What the next coded or predicted frame needs: the last coded one, the generator's memory, the past, and
+    the shares of the repair that hold.
+    """
 
     coded: Coded
     memory: Memory
     past: Past
+    shares: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -76,16 +81,15 @@ class GopCoder:
         """Symbols, events and coded frames of a payload of `count` frames. Raises CorruptStream."""
         decoder = SymbolDecoder(payload)
         reader = EventReader(decoder, self.predictor.predicted, self.candidates)
-        every = [self.loop.get_key(decoder, video, quality)]
+        every = [self._get(decoder, video, quality, None)]
         symbols, events, at = list(every[0].symbols), [], 1
         while at < count:
             event = reader.get()
             symbols.append(event.numbers())
             events.append(event)
-            if event.kept == KEY:
-                every.append(self.loop.get_key(decoder, video, quality))
-            elif event.kept == INTER:
-                every.append(self.loop.get(decoder, every[-1].state, quality))
+            if event.kept <= 0:
+                before = None if event.kept == KEY else every[-1]
+                every.append(self._get(decoder, video, quality, before))
             symbols += every[-1].symbols if event.kept <= 0 else []
             at += event.frames
         decoder.finish()
@@ -117,15 +121,24 @@ class GopCoder:
 
     def begun(self, coded: Coded, video: VideoInfo) -> Shown:
         """Behind a key frame."""
-        picture, memory = self.renderer.render(coded, None, video)
-        return Shown(coded, memory, Past.of_key(picture))
+        picture, memory = self.renderer.render(coded, None, video, coded.told)
+        return Shown(coded, memory, Past.of_key(picture), coded.told)
 
     def restarted(self, before: Shown, coded: Coded, video: VideoInfo) -> Shown:
         """Behind a frame that was coded against the last coded one."""
-        picture, memory = self.renderer.render(coded, before.memory, video)
+        shares = before.shares if coded.told is None else coded.told
+        picture, memory = self.renderer.render(coded, before.memory, video, shares)
         motion = torch.from_numpy(coded.state.motion)[None]
         past = before.past.restarted(picture, velocity_of(motion, before.past.since + 1))
-        return Shown(coded, memory, past)
+        return Shown(coded, memory, past, shares)
+
+    def _get(self, decoder: SymbolDecoder, video: VideoInfo, quality: int, before: Coded | None) -> Coded:
+        """The next coded frame, alone or against `before`, with its shares. Raises CorruptStream."""
+        if before is None:
+            coded = self.loop.get_key(decoder, video, quality)
+        else:
+            coded = self.loop.get(decoder, before.state, quality)
+        return coded.telling(get_shares(decoder, coded.grid, is_key=before is None))
 
     def predict(
         self, past: Past, noise: Noise, chunk: int, candidates: list[int], pan: tuple[int, int] = STILL

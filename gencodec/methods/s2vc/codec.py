@@ -40,6 +40,7 @@ from gencodec.methods.s2vc.generator import Memory
 from gencodec.methods.s2vc.lead import led_quality
 from gencodec.methods.s2vc.loop import Coded, LoopCoder, LoopState
 from gencodec.methods.s2vc.rendering import Renderer, Rendition
+from gencodec.methods.s2vc.share_search import ShareSearch, Watch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,6 +58,7 @@ class EncodedWindow(EncodedGop):
 
     after: LoopState
     rendition: Rendition
+    watch: Watch
 
 
 class S2vc(Codec):
@@ -64,7 +66,7 @@ class S2vc(Codec):
 
     name: ClassVar[str] = "s2vc"
     codec_id: ClassVar[int] = 3
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     qualities: ClassVar[range] = range(64)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
         "tiny": (("s2vc-tiny-4", "intra-tiny-4"),),
@@ -78,6 +80,7 @@ class S2vc(Codec):
         self.loop, self.renderer, self.gop_length = loop, renderer, gop_length
         self.preset, self.weights_id = preset, weights_id
         self.settings = self.pack_settings(gop_length=gop_length, reset_period=renderer.reset_period)
+        self.search = ShareSearch(renderer, loop.key) if preset == "tiny" else None
 
     def set_tune(self, tune: Tune) -> None:
         """See `Codec.set_tune`."""
@@ -139,9 +142,9 @@ class S2vc(Codec):
         on_symbols: Callable[[np.ndarray], None] | None = None,
     ) -> Iterator[Packet]:
         """See `Codec.encode`. A GOP ends at its length or at a scene cut; packets hold one frame each."""
-        state, rendering = None, None
+        state, rendering, watch = None, None, Watch()
         for window in windows_of(frames, self.gop_length, rate.window):
-            chosen = rate.select(partial(self._encode_window, window, state, rendering, video))
+            chosen = rate.select(partial(self._encode_window, window, state, rendering, watch, video))
             assert isinstance(chosen, EncodedWindow), "a RateControl returns what it was given"
             for symbols in chosen.symbols:
                 if on_symbols:
@@ -150,7 +153,7 @@ class S2vc(Codec):
                 for recon in chosen.recon():
                     on_recon(recon)
             yield from chosen.packets
-            state, rendering = chosen.after, chosen.rendition.after
+            state, rendering, watch = chosen.after, chosen.rendition.after, chosen.watch
 
     def decode(
         self,
@@ -161,14 +164,16 @@ class S2vc(Codec):
         on_symbols: Callable[[np.ndarray], None] | None = None,
     ) -> Iterator[Tensor]:
         """See `Codec.decode`."""
-        state, rendering = None, None
+        state, rendering, shares = None, None, None
         for packet in packets:
             coded = self._decode_packet(packet, state, video)
             for symbols in coded.symbols:
                 if on_symbols:
                     on_symbols(symbols)
             state = coded.state
-            frame, rendering = self.renderer.render(coded, rendering, video)
+            if coded.told is not None or packet.type == FrameType.INTRA:
+                shares = coded.told
+            frame, rendering = self.renderer.render(coded, rendering, video, shares)
             yield frame
 
     def _decode_packet(self, packet: Packet, state: LoopState | None, video: VideoInfo) -> Coded:
@@ -185,22 +190,31 @@ class S2vc(Codec):
         window: Window,
         state: LoopState | None,
         rendering: Memory | None,
+        watch: Watch,
         video: VideoInfo,
         quality: int,
     ) -> EncodedWindow:
         packets, coded = [], []
+
+        def choose(one: Coded) -> np.ndarray | None:
+            nonlocal watch
+            if self.search is None:
+                return None
+            watch, told = self.search.watched(watch, frame, one)
+            return told
+
         for i, frame in enumerate(window.frames):
             if i == 0 and window.is_key:
                 kind, own = FrameType.INTRA, led_quality(quality, 0)
-                payload, now = self.loop.encode_key(frame, own)
+                payload, now = self.loop.encode_key(frame, own, choose)
             else:
                 assert state is not None, "a window without a key frame follows another"
                 kind, own = FrameType.PREDICTED, led_quality(quality, state.age + 1)
-                payload, now = self.loop.encode(frame, state, own)
+                payload, now = self.loop.encode(frame, state, own, choose)
             packets.append(Packet(kind, own, window.first_frame + i, 1, payload))
-            coded.append(now)
+            coded.append((now, watch.shares))
             state = now.state
         assert state is not None, "windows hold frames"
         rendition = Rendition(self.renderer, coded, rendering, video)
-        symbols = [array for one in coded for array in one.symbols]
-        return EncodedWindow(packets, symbols, window.frames, rendition, state, rendition)
+        symbols = [array for one, _ in coded for array in one.symbols]
+        return EncodedWindow(packets, symbols, window.frames, rendition, state, rendition, watch)

@@ -2,6 +2,7 @@
 
     INTRA      as in `intra`: z, then y in four passes
     PREDICTED  motion from coarse to fine, then the residual: z, y in four passes
+    both       behind that shares of the repair, where there are new ones
 
 Encoder and decoder run the same lines after the symbols. Tables come from symbols and the packet's quality
 alone.
@@ -10,9 +11,9 @@ alone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from gencodec.codec import VideoInfo
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.latents import CodedLatents, LatentCoder, check_fingerprint
 from gencodec.entropy.motion import MotionCoder
+from gencodec.entropy.shares import get_shares, put_shares
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.intra.networks import STRIDE
 from gencodec.methods.intra.perceptual import PerceptualQuantiser, Wish
@@ -39,6 +41,10 @@ from gencodec.methods.s2vc.model import (
 )
 from gencodec.nn.layers import pad_to_multiple
 from gencodec.nn.quality import log_spaced
+from gencodec.nn.shares import grid_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 ANCHOR_PRICE = (4.5, 0.27)  # LPIPS that a bit a pixel of an anchor is worth, at quality 0 and 63
 
@@ -60,13 +66,33 @@ class Coded(NamedTuple):
     """One frame as both sides have it: the state that it leaves, what the generator sees, int32 symbols.
 
     `clock` is the quality that the generator renders at: `intra`'s own for a key frame, else the packet's, at
-    which anchors have about `intra`'s steps.
+    which anchors have about `intra`'s steps. `told`: new shares of the repair, int32 (rows,columns), see
+    `nn.shares`; None: there are none.
     """
 
     state: LoopState
     frame: CodedFrame
     clock: int
     symbols: list[np.ndarray]
+    told: np.ndarray | None = None
+
+    def telling(self, told: np.ndarray | None) -> Self:
+        """The same with new shares."""
+        symbols = self.symbols if told is None else [*self.symbols, told]
+        return self._replace(told=told, symbols=symbols)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of regions that have shares."""
+        height, width = self.frame.picture.shape[-2:]
+        return grid_of(height, width)
+
+
+Choose = Callable[[Coded], np.ndarray | None]  # which shares of the repair to tell
+
+
+def none_new(_: Coded) -> None:
+    """The choice of an encoder that leaves all as it is."""
 
 
 class LoopCoder:
@@ -92,29 +118,37 @@ class LoopCoder:
         if recorded is not None:
             check_fingerprint(self.fingerprint(), recorded, self.device)
 
-    def encode_key(self, frame: Tensor, quality: int) -> tuple[bytes, Coded]:
+    def encode_key(self, frame: Tensor, quality: int, choose: Choose = none_new) -> tuple[bytes, Coded]:
         """The payload of an INTRA packet for a frame, uint8 (3,H,W)."""
         encoder = SymbolEncoder()
         coded = self.put_key(encoder, frame, quality)
+        coded = coded.telling(choose(coded))
+        put_shares(encoder, coded.told, is_key=True)
         return encoder.finish(), coded
 
     def decode_key(self, payload: bytes, video: VideoInfo, quality: int) -> Coded:
         """Read an INTRA packet. Raises CorruptStream."""
         decoder = SymbolDecoder(payload)
         coded = self.get_key(decoder, video, quality)
+        coded = coded.telling(get_shares(decoder, coded.grid, is_key=True))
         decoder.finish()
         return coded
 
-    def encode(self, frame: Tensor, state: LoopState, quality: int) -> tuple[bytes, Coded]:
+    def encode(
+        self, frame: Tensor, state: LoopState, quality: int, choose: Choose = none_new
+    ) -> tuple[bytes, Coded]:
         """The payload of a PREDICTED packet for a frame, uint8 (3,H,W)."""
         encoder = SymbolEncoder()
         coded = self.put(encoder, frame, state, quality)
+        coded = coded.telling(choose(coded))
+        put_shares(encoder, coded.told, is_key=False)
         return encoder.finish(), coded
 
     def decode(self, payload: bytes, state: LoopState, quality: int) -> Coded:
         """Read a PREDICTED packet. Raises CorruptStream."""
         decoder = SymbolDecoder(payload)
         coded = self.get(decoder, state, quality)
+        coded = coded.telling(get_shares(decoder, coded.grid, is_key=False))
         decoder.finish()
         return coded
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gencodec.codec import VideoInfo
 from gencodec.methods.s2vc.generator import PREFIX, Generator, GeneratorConfig, Memory
 from gencodec.methods.s2vc.loop import Coded
+from gencodec.nn.shares import shown
 from gencodec.nn.state import config_from, load_float
 
 
@@ -30,24 +32,40 @@ class Renderer:
         self.generator = model.to(device).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def render(self, coded: Coded, memory: Memory | None, video: VideoInfo) -> tuple[Tensor, Memory]:
-        """The frame, uint8 (3,H,W) on the CPU, and the memory for the next one."""
+    def render(
+        self, coded: Coded, memory: Memory | None, video: VideoInfo, shares: np.ndarray | None = None
+    ) -> tuple[Tensor, Memory]:
+        """The frame, uint8 (3,H,W) on the CPU, and the memory for the next one.
+
+        `shares` of the repair hold now: what the GOP's packets told last.
+        """
+        picture, memory = self.generate(coded, memory)
+        picture = shown(coded.frame.picture, picture, shares)[0]
+        pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8)
+        return pixels[:, : video.height, : video.width].contiguous().cpu(), memory
+
+    @torch.inference_mode()
+    def generate(self, coded: Coded, memory: Memory | None) -> tuple[Tensor, Memory]:
+        """The picture (1,3,H,W) with all of the repair, padded and not clamped, and the memory."""
         quality = torch.tensor([coded.clock], device=self.device)
         is_fresh = coded.state.age % self.reset_period == 0
         out = self.generator(coded.frame, quality, None if is_fresh else memory)
-        pixels = (out.picture[0].clamp(0, 1) * 255).round().to(torch.uint8)
-        return pixels[:, : video.height, : video.width].contiguous().cpu(), out.memory
+        return out.picture, out.memory
 
 
 class Rendition:
-    """Renders a window's frames, lazily, each time it is called.
+    """Renders a window's frames, each with the shares that hold then, lazily, each time it is called.
 
     `after` is the memory behind its last frame, None until it was rendered once: without `on_recon`, or a
-    rate control that looks at pictures, an encoder never runs the generator.
+    rate control that looks at pictures, an encoder runs the generator for the choice of shares alone.
     """
 
     def __init__(
-        self, renderer: Renderer, coded: Sequence[Coded], before: Memory | None, video: VideoInfo
+        self,
+        renderer: Renderer,
+        coded: Sequence[tuple[Coded, np.ndarray | None]],
+        before: Memory | None,
+        video: VideoInfo,
     ) -> None:
         self._renderer, self._coded, self._before, self._video = renderer, coded, before, video
         self.after: Memory | None = None
@@ -55,7 +73,7 @@ class Rendition:
     def __call__(self) -> Iterator[Tensor]:
         """The frames as a decoder on this machine gives them."""
         memory = self._before
-        for coded in self._coded:
-            frame, memory = self._renderer.render(coded, memory, self._video)
+        for coded, shares in self._coded:
+            frame, memory = self._renderer.render(coded, memory, self._video, shares)
             yield frame
         self.after = memory

@@ -4,6 +4,7 @@
     key frame    as in `intra`: z, then y in four passes
     backbone     motion: z, y in two passes; then z, y in two passes
     MV frame     motion: z, y in two passes
+    behind them all shares of the repair, where there are new ones
 
 Encoder and decoder run the same lines after the symbols, whose tables come from symbols and quality alone.
 """
@@ -23,10 +24,11 @@ from gencodec.codec import VideoInfo
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.latents import CodedLatents, check_fingerprint
 from gencodec.entropy.prior import HYPER_STRIDE
+from gencodec.entropy.shares import get_shares, put_shares
 from gencodec.methods.diffsit.paper.motion_codec import MotionCodec
 from gencodec.methods.diffsit.paper.stem_config import StemConfig
 from gencodec.methods.diffsit.paper.stem_model import STRIDE, LearnedState, StemModel
-from gencodec.methods.diffsit.pieces import Piece
+from gencodec.methods.diffsit.pieces import Choose, Piece
 from gencodec.methods.diffsit.stem import groups_of, mv_frames
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.intra.networks import STRIDE as BLOCK
@@ -35,6 +37,7 @@ from gencodec.methods.s2vc.paper.pcodec import key_quality
 from gencodec.nn.exact import ACT_STEP, pattern
 from gencodec.nn.exact_io import load_exact
 from gencodec.nn.layers import pad_to_multiple
+from gencodec.nn.shares import grid_of
 from gencodec.nn.state import load_float
 from gencodec.nn.warp import warp
 
@@ -127,7 +130,9 @@ class LearnedStem:
 
     @torch.inference_mode(mode=False)  # symbols of key frames may be chosen by gradient
     @torch.no_grad()
-    def encode(self, frames: Sequence[Tensor], state: Any, quality: int) -> tuple[bytes, Piece]:
+    def encode(
+        self, frames: Sequence[Tensor], state: Any, quality: int, choose: Choose = lambda _: None
+    ) -> tuple[bytes, Piece]:
         """The payload of a piece of frames, uint8 (3,H,W); `state` None at the start of a GOP."""
         encoder, device, own = SymbolEncoder(), self.loop.device, _key_quality(quality)
         picture_of = self.loop.key.model.transforms.to_linear_picture
@@ -144,6 +149,8 @@ class LearnedStem:
 
         size = (frames[0].shape[-2], frames[0].shape[-1])
         piece = self._walk(Side(key, put, x), len(frames), state, quality, size)
+        piece = piece.telling(choose(piece))
+        put_shares(encoder, piece.told, is_key=state is None)
         return encoder.finish(), piece
 
     @torch.inference_mode()
@@ -156,6 +163,8 @@ class LearnedStem:
 
         side = Side(lambda _: self.loop.key.decode(decoder, video, own), get, lambda _: None)
         piece = self._walk(side, count, state, quality, (video.height, video.width))
+        height, width = piece.pictures.shape[-2:]
+        piece = piece.telling(get_shares(decoder, grid_of(height, width), is_key=state is None))
         decoder.finish()
         return piece
 

@@ -50,6 +50,7 @@ class PaperFrame(NamedTuple):
     quality: int
     symbols: list[np.ndarray]
     before: Tensor | None = None
+    told: None = None  # shares of a repair, of which this preset has none
 
 
 class PaperLoopCoder:
@@ -76,8 +77,11 @@ class PaperLoopCoder:
             check_fingerprint(self.fingerprint(), recorded, self.device)
 
     @torch.inference_mode()
-    def encode_key(self, frame: Tensor, quality: int) -> tuple[bytes, PaperFrame]:
-        """The payload of an INTRA packet for a frame, uint8 (3,H,W), in a GOP of `quality`."""
+    def encode_key(self, frame: Tensor, quality: int, choose: object = None) -> tuple[bytes, PaperFrame]:
+        """The payload of an INTRA packet for a frame, uint8 (3,H,W), in a GOP of `quality`.
+
+        Shares of a repair are not chosen: the generator of this preset repairs no coded picture.
+        """
         encoder, own = SymbolEncoder(), self._key_quality(quality)
         coded = self.key.encode(encoder, frame, own)
         return encoder.finish(), self._after_key(coded, quality, own)
@@ -91,8 +95,10 @@ class PaperLoopCoder:
         return self._after_key(coded, quality, own)
 
     @torch.inference_mode()
-    def encode(self, frame: Tensor, state: PaperState, quality: int) -> tuple[bytes, PaperFrame]:
-        """The payload of a PREDICTED packet for a frame, uint8 (3,H,W)."""
+    def encode(
+        self, frame: Tensor, state: PaperState, quality: int, choose: object = None
+    ) -> tuple[bytes, PaperFrame]:
+        """The payload of a PREDICTED packet for a frame, uint8 (3,H,W); `choose` as in `encode_key`."""
         encoder, q = SymbolEncoder(), self._quality(quality)
         context = self._context(state)
         x = pad_to_multiple(frame.to(self.device)[None].float() / 255, STRIDE)

@@ -22,7 +22,7 @@ class PaperRenderer:
 
     @torch.inference_mode()
     def render(
-        self, coded: PaperFrame, levels: list[Tensor] | None, video: VideoInfo
+        self, coded: PaperFrame, levels: list[Tensor] | None, video: VideoInfo, shares: None = None
     ) -> tuple[Tensor, list[Tensor]]:
         """The frame, uint8 (3,H,W) on the CPU, and the diffusion buffer for the next one."""
         view = self.model.view(coded.state.features, coded.before)

@@ -1,0 +1,107 @@
+"""Which shares of a repair an encoder tells: for each region what looks best for its bits. Encoders only.
+
+What a generator makes of a clip, only the encoder can compare with the source. It runs the generator on a few
+frames, looks at each share of the repair over the whole picture, and takes for every region the share with
+the least distance there and the fewest bits. By LPIPS-Alex, or by squared error where encoders are tuned for
+PSNR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gencodec.entropy.shares import BITS, neighbours
+from gencodec.methods.intra.perceptual import FIDELITY
+from gencodec.metrics.lpips_loss import LpipsLoss
+from gencodec.nn.quality import log_spaced
+from gencodec.nn.shares import PLAIN, SHARES, grid_of
+
+BIT_PRICE = (60.0, 0.4)  # LPIPS of all frames that a bit a pixel is worth, at quality 0 and 63
+SWEEPS = 4  # at each price
+
+
+class Seen(NamedTuple):
+    """A frame to judge by: as coded, as generated, and its source, (3,H,W) in [0,1] each."""
+
+    coded: Tensor
+    generated: Tensor
+    x: Tensor
+
+
+@torch.inference_mode()
+def choose_shares(
+    frames: Sequence[Seen],
+    quality: int,
+    held: int,
+    lpips: LpipsLoss | None,
+    before: np.ndarray | None = None,
+) -> np.ndarray | None:
+    """Indices (rows,columns) of SHARES for pictures that look like `frames`, and hold for about `held`.
+
+    None: no others than hold already, `before` (None: PLAIN). `lpips` None: by squared error.
+    """
+    height, width = frames[0].x.shape[-2:]
+    grid = grid_of(height, width)
+    missed = torch.stack([_missed(frame, grid, lpips) for frame in frames]).mean(0)  # (shares,rows,columns)
+    price = float(log_spaced(torch.tensor([quality]), *BIT_PRICE)) / (height * width * held)
+    index = cheapest(missed.cpu().numpy() / (grid[0] * grid[1]), price)
+    return None if (index == (PLAIN if before is None else before)).all() else index
+
+
+def cheapest(missed: np.ndarray, price: float) -> np.ndarray:
+    """Indices, int32 (rows,columns), of a small sum of missed (shares,rows,columns) and price x bits.
+
+    One region after the other takes what is best beside its neighbours, until nothing changes: once from the
+    index that is best for all, once from the best one of each, at a price that rises to the full one.
+    """
+    shape = missed.shape[1:]
+    even = np.full(shape, int(missed.sum((1, 2)).argmin()), np.int32)
+    rising = [price / 8, price / 3, price]
+    found = [_settled(missed, even, [price]), _settled(missed, missed.argmin(0), rising)]
+    return min(found, key=lambda index: _cost(missed, index, price))
+
+
+def _settled(missed: np.ndarray, start: np.ndarray, prices: Sequence[float]) -> np.ndarray:
+    """Where regions that each take their best come to rest."""
+    index = np.pad(start.astype(np.int32), 1, constant_values=PLAIN)
+    for price in prices:
+        for _ in range(SWEEPS):
+            before = index.copy()
+            for row, column in np.ndindex(start.shape):
+                index[row + 1, column + 1] = _best(missed, index, row, column, price)
+            if (index == before).all():
+                break
+    return index[1:-1, 1:-1].copy()
+
+
+def _best(missed: np.ndarray, index: np.ndarray, row: int, column: int, price: float) -> int:
+    """The best index of a region, all others given; `index` has a border."""
+    left, above = index[row + 1, column], index[row, column + 1]
+    bits = BITS[left, above]
+    if column + 1 < missed.shape[2]:
+        bits = bits + BITS[:, index[row, column + 2], index[row + 1, column + 2]]
+    if row + 1 < missed.shape[1]:
+        bits = bits + BITS[index[row + 2, column], :, index[row + 2, column + 1]]
+    return int((missed[:, row, column] + price * bits).argmin())
+
+
+def _cost(missed: np.ndarray, index: np.ndarray, price: float) -> float:
+    left, above = neighbours(index)
+    own = np.take_along_axis(missed, index[None].astype(np.int64), 0)
+    return float(own.sum() + price * BITS[left, above, index].sum())
+
+
+def _missed(frame: Seen, grid: tuple[int, int], lpips: LpipsLoss | None) -> Tensor:
+    """Distances of each share in each region, (shares,rows,columns)."""
+    repair = frame.generated - frame.coded
+    pictures = torch.stack([(frame.coded + share * repair).clamp(0, 1) for share in SHARES])
+    if lpips is not None:
+        return lpips.by_region(pictures, frame.x[None], grid)
+    error = (pictures - frame.x).square().mean(1, keepdim=True)
+    return FIDELITY * F.adaptive_avg_pool2d(error, grid)[:, 0]

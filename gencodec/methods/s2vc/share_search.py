@@ -1,0 +1,58 @@
+"""When an encoder of `s2vc` chooses shares of the repair, and by which frames: `intra.share_choice` says how.
+
+    reset                     LATER                                  reset                     LATER
+    age 0 ── rendered ... ─── 6, 7, 8: chosen ─── (nothing) ... ──── 32 ── rendered ... ────── chosen ...
+
+For low delay a choice looks at no later frame. The key frame's own, by itself, holds until frames like those
+that follow were seen. Between a choice and the next reset the generator does not run.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.intra.networks import STRIDE
+from gencodec.methods.intra.share_choice import Seen, choose_shares
+from gencodec.methods.s2vc.generator import Memory
+from gencodec.methods.s2vc.loop import Coded
+from gencodec.methods.s2vc.rendering import Renderer
+from gencodec.nn.layers import pad_to_multiple
+
+LATER = 8  # frames behind a key frame or reset; an anchor
+JUDGED = 3  # frames
+
+
+class Watch(NamedTuple):
+    """What an encoder knows of how its frames are rendered: shares that hold, memory, frames seen last."""
+
+    shares: np.ndarray | None = None
+    memory: Memory | None = None
+    seen: tuple[Seen, ...] = ()
+
+
+class ShareSearch:
+    """Chooses shares for frames that are coded one after the other. Stateless: the caller keeps a Watch."""
+
+    def __init__(self, renderer: Renderer, key: KeyFrameCoder) -> None:
+        self.renderer, self.key = renderer, key
+
+    def watched(self, watch: Watch, frame: Tensor, coded: Coded) -> tuple[Watch, np.ndarray | None]:
+        """Behind a frame, uint8 (3,H,W), that was coded: what is known now, and what to tell."""
+        age = coded.state.age
+        watch = watch if age else Watch()
+        since = age % self.renderer.reset_period
+        if since > LATER:
+            return watch, None
+        generated, memory = self.renderer.generate(coded, watch.memory if since else None)
+        x = pad_to_multiple(frame.to(self.key.device)[None].float() / 255, STRIDE)
+        seen = (*watch.seen, Seen(coded.frame.picture[0], generated[0], x[0]))[-JUDGED:]
+        told = None
+        if age == 0 or since == min(LATER, self.renderer.reset_period - 1):
+            lpips = self.key.quantiser.lpips if self.key.tune == "lpips" else None
+            held = self.renderer.reset_period if age else LATER
+            told = choose_shares(seen, coded.clock, held, lpips, watch.shares)
+        return Watch(watch.shares if told is None else told, memory, seen), told
