@@ -28,7 +28,7 @@ from gencodec.container import Reader
 from gencodec.evaluation.clips import digest_of
 from gencodec.evaluation.decode_file import decode_elsewhere, read_frames
 from gencodec.methods.diffsit.codec import DiffSit
-from gencodec.methods.diffsit.pieces import StemCoder
+from gencodec.methods.diffsit.pieces import Piece, StemCoder
 from gencodec.methods.diffsit.stem import mv_frames
 from gencodec.metrics.lpips import Lpips
 from gencodec.metrics.temporal import flicker
@@ -77,9 +77,11 @@ def measured(path: Path, quality: int, options: argparse.Namespace) -> Found:
             packets = [packet for gop in Reader(file).gops() for packet in gop.packets]
     is_mv = np.concatenate([mv_frames(p.num_frames, codec.options.chain) for p in packets])
     starts = np.array([packet.first_frame for packet in packets[1:]], int)
-    still, still_bytes = without_motion(codec.coder, frames, packets)
+    pieces = pieces_of(codec.coder, packets, info)
+    still, still_bytes = without_motion(codec.coder, frames, packets, pieces)
     source, variants = torch.stack(frames), {"shown": shown, "still": still}
-    variants["stem"] = stem_of(codec.coder, packets, info)
+    stem = torch.cat([piece.pictures for piece in pieces])
+    variants["stem"] = as_bytes(stem[..., : info.height, : info.width])
     backbone = still_bytes / (~is_mv).sum()
     motion = (sum(len(packet.payload) for packet in packets) - still_bytes) / is_mv.sum()
     return {
@@ -89,25 +91,30 @@ def measured(path: Path, quality: int, options: argparse.Namespace) -> Found:
     } | {name: by_type(source, pictures, is_mv, starts) for name, pictures in variants.items()}
 
 
-def stem_of(coder: StemCoder, packets: list[Packet], info: gencodec.VideoInfo) -> Tensor:
-    """What STEM has before the generator, uint8 (T,3,H,W)."""
+def pieces_of(coder: StemCoder, packets: list[Packet], info: gencodec.VideoInfo) -> list[Piece]:
+    """What STEM has before the generator."""
     state, found = None, []
     for packet in packets:
         state = None if packet.type == FrameType.INTRA else state
-        piece = coder.decode(packet.payload, info, packet.num_frames, state, packet.quality)
-        state = piece.state
-        found.append(piece.pictures)
-    return as_bytes(torch.cat(found)[..., : info.height, : info.width])
+        found.append(coder.decode(packet.payload, info, packet.num_frames, state, packet.quality))
+        state = found[-1].state
+    return found
 
 
-def without_motion(coder: StemCoder, frames: list[Tensor], packets: list[Packet]) -> tuple[Tensor, int]:
-    """The same where MV frames are told not to move, and its bytes; pieces as in `packets`."""
+def without_motion(
+    coder: StemCoder, frames: list[Tensor], packets: list[Packet], pieces: list[Piece]
+) -> tuple[Tensor, int]:
+    """Pictures (T,3,H,W) where MV frames are told not to move, and their bytes; shares as in `pieces`."""
     still = StemCoder(coder.loop, coder.motion, coder.chain, no_motion)
     state, found, size = None, [], 0
-    for packet in packets:
+    for packet, as_sent in zip(packets, pieces, strict=True):
+
+        def told(_: Piece, shares: np.ndarray | None = as_sent.told) -> np.ndarray | None:
+            return shares
+
         state = None if packet.type == FrameType.INTRA else state
         own = frames[packet.first_frame : packet.first_frame + packet.num_frames]
-        payload, piece = still.encode(own, state, packet.quality)
+        payload, piece = still.encode(own, state, packet.quality, told)
         state = piece.state
         found.append(piece.pictures)
         size += len(payload)

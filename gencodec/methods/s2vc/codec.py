@@ -6,7 +6,7 @@
              generator ─► generator ─► generator                    rendering.py, decoder only
 
 Settings: GOP length and reset period, two u16. At each reset the feature buffer is made anew from the
-coded picture, never from a generated one, so encoders need not run the generator.
+coded picture, never from a generated one, so no frame is coded by what is generated.
 Paper: S2VC (arXiv 2512.07480). Written from the paper; MIT. docs/methods/s2vc.md maps its terms to the code.
 """
 
