@@ -20,9 +20,9 @@ from gencodec.entropy.shares import BITS, neighbours
 from gencodec.methods.intra.perceptual import FIDELITY
 from gencodec.metrics.lpips_loss import LpipsLoss
 from gencodec.nn.quality import log_spaced
-from gencodec.nn.shares import PLAIN, SHARES, grid_of
+from gencodec.nn.shares import PLAIN, SHARES, grid_of, mixed
 
-BIT_PRICE = (60.0, 0.4)  # LPIPS of all frames that a bit a pixel is worth, at quality 0 and 63
+BIT_PRICE = (30.0, 0.5)  # LPIPS of all frames that a bit a pixel is worth, at quality 0 and 63
 SWEEPS = 4  # at each price
 
 
@@ -100,7 +100,7 @@ def _cost(missed: np.ndarray, index: np.ndarray, price: float) -> float:
 def _missed(frame: Seen, grid: tuple[int, int], lpips: LpipsLoss | None) -> Tensor:
     """Distances of each share in each region, (shares,rows,columns)."""
     repair = frame.generated - frame.coded
-    pictures = torch.stack([(frame.coded + share * repair).clamp(0, 1) for share in SHARES])
+    pictures = mixed(frame.coded, repair, repair.new_tensor(SHARES)[:, None, None, None]).clamp(0, 1)
     if lpips is not None:
         return lpips.by_region(pictures, frame.x[None], grid)
     error = (pictures - frame.x).square().mean(1, keepdim=True)

@@ -1,10 +1,11 @@
 """When an encoder of `s2vc` chooses shares of the repair, and by which frames: `intra.share_choice` says how.
 
-    reset                     LATER                                  reset                     LATER
-    age 0 ── rendered ... ─── 6, 7, 8: chosen ─── (nothing) ... ──── 32 ── rendered ... ────── chosen ...
+    key frame   FIRST                LATER                           reset                LATER
+    age 0 ───── 1: chosen ── 2, 3 ── 4: chosen ── (nothing) ... ──── 32 ── rendered ───── 36: chosen ...
 
-For low delay a choice looks at no later frame. The key frame's own, by itself, holds until frames like those
-that follow were seen. Between a choice and the next reset the generator does not run.
+For low delay a choice looks at no later frame, and never at the key frame: it is so much better than what
+follows that its shares would be wrong for all of that. Between a choice and the next reset the generator does
+not run.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from gencodec.methods.s2vc.loop import Coded
 from gencodec.methods.s2vc.rendering import Renderer
 from gencodec.nn.layers import pad_to_multiple
 
-LATER = 8  # frames behind a key frame or reset; an anchor
-JUDGED = 3  # frames
+FIRST, LATER = 1, 4  # frames behind a key frame, and behind a reset too: the next anchor
+JUDGED = 4  # frames
 
 
 class Watch(NamedTuple):
@@ -49,10 +50,10 @@ class ShareSearch:
             return watch, None
         generated, memory = self.renderer.generate(coded, watch.memory if since else None)
         x = pad_to_multiple(frame.to(self.key.device)[None].float() / 255, STRIDE)
-        seen = (*watch.seen, Seen(coded.frame.picture[0], generated[0], x[0]))[-JUDGED:]
-        told = None
-        if age == 0 or since == min(LATER, self.renderer.reset_period - 1):
+        own = (Seen(coded.frame.picture[0], generated[0], x[0]),) if age else ()
+        seen, told = (*watch.seen, *own)[-JUDGED:], None
+        if age == FIRST or since == min(LATER, self.renderer.reset_period - 1):
             lpips = self.key.quantiser.lpips if self.key.tune == "lpips" else None
-            held = self.renderer.reset_period if age else LATER
-            told = choose_shares(seen, coded.clock, held, lpips, watch.shares)
+            held = LATER - FIRST if age == FIRST else self.renderer.reset_period
+            told = choose_shares(seen, coded.clock, held, lpips, watch.shares) if seen else None
         return Watch(watch.shares if told is None else told, memory, seen), told
