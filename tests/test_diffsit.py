@@ -23,10 +23,12 @@ from gencodec.demo import SAMPLE
 from gencodec.entropy.coder import SymbolEncoder
 from gencodec.entropy.motion import MotionCoder
 from gencodec.methods.diffsit import pieces as pieces_module
+from gencodec.methods.diffsit import share_search
 from gencodec.methods.diffsit.codec import MV_TABLES, DiffSit
 from gencodec.methods.diffsit.generator import PREFIX, ClipGenerator, GeneratorConfig
 from gencodec.methods.diffsit.rendering import Renderer, rendered_length
 from gencodec.methods.diffsit.settings import Options
+from gencodec.methods.diffsit.share_search import ShareSearch
 from gencodec.methods.diffsit.stem import (
     ALL_ANCHORS,
     Field,
@@ -37,6 +39,7 @@ from gencodec.methods.diffsit.stem import (
     steps_expected,
 )
 from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.intra.share_choice import Seen
 from gencodec.methods.s2vc.model import level_of
 from gencodec.metrics.lpips import Lpips
 from gencodec.nn.motion import BLOCK
@@ -298,7 +301,7 @@ def test_a_generator_of_a_weights_file() -> None:
     packets, recon = coded(codec, frames)
     assert are_equal(recon, list(codec.decode(packets, info_of(frames))))
     assert are_equal(recon[12:], list(codec.decode(packets[2:], info_of(frames))))
-    codec.chooses_shares = False
+    codec.search = None
     packets, recon = coded(codec, frames)
     assert [p.payload for p in packets] == [p.payload for p in coded(codec_of(gop_length=12), frames)[0]]
     assert not are_equal(recon, list(codec_of().decode(packets, info_of(frames))))
@@ -580,3 +583,60 @@ def test_expected_motion_is_that_of_the_page() -> None:
         found = steps_expected(offset, Field(motion, last), unit)
         assert found is not None
         assert found.ravel().tolist() == [motion_of_the_page(offset, last, int(m), unit) for m in motion.flat]
+
+
+# ---- shares of the repair ----------------------------------------------------------------------------------
+
+
+class Brighter:
+    """In place of a generator: what it adds is what the source has more, or three times that."""
+
+    def __init__(self, source: Tensor, too_much: float) -> None:
+        self.source, self.too_much = source.float() / 255, too_much
+
+    def __call__(self, clip: Tensor, is_mv: Tensor, quality: Tensor, before: int | None) -> Shown:
+        first = 0 if before is None else before
+        x = self.source[[min(first + n, len(self.source) - 1) for n in range(clip.shape[1])]]
+        return Shown(clip + self.too_much * (x - clip), first + clip.shape[1])
+
+
+@pytest.mark.parametrize("tune", ["psnr", "lpips"])
+def test_an_encoder_shows_as_much_of_the_repair_as_is_right(tune: Tune) -> None:
+    """A generator that adds twice of what is missing is shown by halves, one that adds half of it twice."""
+    frames = panning(9, 64, 64)
+    missed = {}
+    for too_much in (1.0, 2.0, 0.5):
+        codec = codec_of(Brighter(frames, too_much))
+        codec.search = ShareSearch(codec.renderer, codec.coder.loop.key)
+        codec.set_tune(tune)
+        packets, recon = coded(codec, frames)
+        assert are_equal(recon, list(codec.decode(packets, info_of(frames))))
+        missed[too_much] = float((torch.stack(recon).float() - frames).square().mean())
+        codec.search = None
+        plain = torch.stack(coded(codec, frames)[1]).float()
+        missed[-too_much] = float((plain - frames).square().mean())
+    assert missed[1.0] <= missed[-1.0] + 0.5
+    assert missed[2.0] < 0.2 * missed[-2.0]
+    assert missed[0.5] < 0.7 * missed[-0.5]  # of the second half, luma alone
+
+
+def test_shares_come_with_the_first_two_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+
+    def another(seen: list[Seen], quality: int, *_: object) -> np.ndarray:
+        chosen.append(quality)
+        return np.full((2, 2), len(chosen) % 6, np.int32)
+
+    monkeypatch.setattr(share_search, "choose_shares", another)
+    codec, frames = codec_of(Darker(), gop_length=27), panning(36, 48, 48)
+    codec.search = ShareSearch(codec.renderer, codec.coder.loop.key)
+    packets, recon = coded(codec, frames)
+    assert chosen == [38, 30, 38], "the first piece leads in quality"
+    assert are_equal(recon, list(codec.decode(packets, info_of(frames))))
+    state, told = None, []
+    for packet in packets:
+        state = None if packet.type is FrameType.INTRA else state
+        piece = codec.coder.decode(packet.payload, info_of(frames), packet.num_frames, state, packet.quality)
+        told.append(piece.told is not None)
+        state = piece.state
+    assert told == [True, True, False, True]

@@ -37,6 +37,8 @@ from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.latents import z_table_index
 from gencodec.entropy.motion import LIMIT, code_field
 from gencodec.entropy.prior import pass_masks, round_index
+from gencodec.methods.intra.share_choice import Seen
+from gencodec.methods.s2vc import share_search
 from gencodec.methods.s2vc.codec import MAX_PERIOD, S2vc
 from gencodec.methods.s2vc.cuts import is_cut, windows_of
 from gencodec.methods.s2vc.generator import Memory
@@ -44,8 +46,9 @@ from gencodec.methods.s2vc.lead import EVERY, led_quality
 from gencodec.methods.s2vc.loop import Coded, LoopCoder, LoopState
 from gencodec.methods.s2vc.model import CYCLE, WHOLE, CodingLoop, key_quality, level_of, motion_unit
 from gencodec.methods.s2vc.rendering import Renderer
-from gencodec.methods.s2vc.share_search import LATER, ShareSearch
+from gencodec.methods.s2vc.share_search import FIRST, LATER, ShareSearch
 from gencodec.nn.motion import doubled
+from gencodec.nn.shares import grid_of
 from gencodec.rate import ConstantQuality, TargetBpp, TargetLpips
 
 WIDTH, HEIGHT = 48, 32
@@ -333,6 +336,51 @@ def test_encoders_render_for_the_choice_of_shares_alone(
     monkeypatch.setattr(codec, "search", None)
     assert len(list(codec.encode(*_source(frames), rate))) == len(frames)
     assert not ages
+
+
+def told(codec: S2vc, packets: list[Packet], frames: Tensor) -> list[int]:
+    """Ages of the frames that come with new shares, over all groups of pictures."""
+    ages, state = [], None
+    for packet in packets:
+        if packet.type == FrameType.INTRA:
+            coded = codec.loop.decode_key(packet.payload, info_of(frames), packet.quality)
+        else:
+            assert state is not None
+            coded = codec.loop.decode(packet.payload, state, packet.quality)
+        state = coded.state
+        ages += [state.age] * (coded.told is not None)
+    return ages
+
+
+def test_shares_are_told_behind_a_key_frame_and_behind_resets(
+    codec: S2vc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never by the key frame, which is finer than the rest; the choice here is another one each time."""
+    numbers = iter(range(1000))
+
+    def another(seen: tuple[Seen, ...], *_: object) -> np.ndarray:
+        judged.append(len(seen))
+        return np.full(grid_of(HEIGHT, WIDTH), next(numbers) % 6, np.int32)
+
+    judged: list[int] = []
+    monkeypatch.setattr(share_search, "choose_shares", another)
+    short = variant(codec, gop_length=16, reset_period=10)
+    frames = scene(0, 20)
+    sent = closes(short, frames)
+    assert told(short, sent.packets, frames) == [FIRST, LATER, 10 + LATER, FIRST]
+    assert judged == [1, 4, 4, 1]
+
+
+def test_shares_hold_until_others_come(codec: S2vc, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No repair at all from the first choice on, plain rendering before it and in the next group."""
+    nothing = np.zeros(grid_of(HEIGHT, WIDTH), np.int32)
+    monkeypatch.setattr(share_search, "choose_shares", lambda *args: None if args[4] is not None else nothing)
+    short, frames = variant(codec, gop_length=6), scene(0, 8)
+    sent = encoded(short, frames)
+    short.search = None
+    plain = encoded(short, frames)
+    equal = [torch.equal(a, b) for a, b in zip(sent.frames, plain.frames, strict=True)]
+    assert equal == [n in (0, 6) for n in range(8)]
 
 
 @pytest.mark.parametrize("rate", [Bpp(0.25), Distance(0.3)], ids=["bpp", "lpips"])

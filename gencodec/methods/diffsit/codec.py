@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -34,16 +34,14 @@ from gencodec.codec import (
     Weights,
 )
 from gencodec.entropy.motion import MotionCoder
-from gencodec.methods.diffsit.pieces import Piece, StemCoder, StemState
+from gencodec.methods.diffsit.pieces import Piece, StemCoder, StemState, none_new
 from gencodec.methods.diffsit.rendering import Renderer, Rendition, load_generator
 from gencodec.methods.diffsit.settings import Options
+from gencodec.methods.diffsit.share_search import ShareSearch, Told
 from gencodec.methods.diffsit.stem import ALL_ANCHORS, first_quality
 from gencodec.methods.intra.codec import KeyFrameCoder
-from gencodec.methods.intra.networks import STRIDE
-from gencodec.methods.intra.share_choice import Seen, choose_shares
 from gencodec.methods.s2vc.cuts import Window, windows_of
 from gencodec.methods.s2vc.loop import LoopCoder
-from gencodec.nn.layers import pad_to_multiple
 from gencodec.nn.quality import NUM_QUALITIES
 
 if TYPE_CHECKING:
@@ -52,15 +50,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 MV_TABLES = "mv"  # of the motion of MV frames, in the weights file
-CHOOSING = 2  # pieces of a GOP for which an encoder chooses shares of the repair: the first is finer
-HELD = 40  # frames for which it thinks that the last ones hold
-
-
-class Told(NamedTuple):
-    """The pieces of a GOP so far, and the shares of the repair that hold behind them."""
-
-    pieces: int = 0
-    shares: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +79,8 @@ class DiffSit(Codec):
     ) -> None:
         self.coder, self.renderer, self.options = coder, renderer, options
         self.preset, self.weights_id, self.settings = preset, weights_id, options.pack()
-        self.chooses_shares = preset == "tiny" and bool(options.diffusion)
+        repairs = preset == "tiny" and options.diffusion
+        self.search = ShareSearch(renderer, coder.loop.key) if repairs else None
 
     @classmethod
     def pack_settings(cls, **options: object) -> bytes:
@@ -208,26 +198,12 @@ class DiffSit(Codec):
             frames = window.frames[first : first + self.options.clip_length]
             kind = FrameType.INTRA if state is None else FrameType.PREDICTED
             own = first_quality(quality) if state is None else quality
-            choose = partial(self._choose, frames, own, told)
+            choose = partial(self.search.choose, frames, own, told) if self.search else none_new
             payload, piece = self.coder.encode(frames, state, own, choose)
             packets.append(Packet(kind, own, window.first_frame + first, len(frames), payload))
-            state = piece.state
-            told = Told(told.pieces + 1, told.shares if piece.told is None else piece.told)
+            state, told = piece.state, told.then(piece)
             pieces.append((piece, own, told.shares))
         assert state is not None, "windows hold frames"
         rendition = Rendition(self.renderer, pieces, carry, video)
         symbols = [array for piece, _, _ in pieces for array in piece.symbols]
         return EncodedWindow(packets, symbols, window.frames, rendition, state, rendition, told)
-
-    def _choose(self, frames: list[Tensor], quality: int, told: Told, piece: Piece) -> np.ndarray | None:
-        """New shares of the repair for a piece behind `told`, and for what follows it."""
-        if not (self.chooses_shares and told.pieces < CHOOSING):
-            return None
-        key, generated = self.coder.loop.key, self.renderer.generate(piece, quality, None)[0]
-        seen = []
-        for n in dict.fromkeys([0, len(frames) // 2, len(frames) - 1]):
-            x = pad_to_multiple(frames[n].to(key.device)[None].float() / 255, STRIDE)[0]
-            seen.append(Seen(piece.pictures[n], generated[n], x))
-        lpips = key.quantiser.lpips if key.tune == "lpips" else None
-        held = HELD if told.pieces else len(frames)
-        return choose_shares(seen, quality, held, lpips, told.shares)

@@ -79,6 +79,12 @@ class Coding(NamedTuple):
 
 
 CodeFrame = Callable[[int, LoopState | None], Coded]  # (number, state) -> a backbone
+
+
+def none_new(_: Piece) -> None:
+    """The choice of an encoder that leaves shares as they are."""
+
+
 # (number, its backbone, what to expect) -> motion in steps, int32 (2,h,w), and its symbols
 Choose = Callable[[Piece], np.ndarray | None]  # which shares of the repair to tell
 CodeMotion = Callable[[int, Tensor, np.ndarray | None], tuple[np.ndarray, list[np.ndarray]]]
@@ -106,12 +112,11 @@ class StemCoder:
         frames: Sequence[Tensor],
         state: StemState | None,
         quality: int,
-        choose: Choose = lambda _: None,
+        choose: Choose = none_new,
     ) -> tuple[bytes, Piece]:
         """The payload of a piece of frames, uint8 (3,H,W); `state` None at the start of a GOP."""
         encoder, own = SymbolEncoder(), backbone_quality(quality)
         key = self.loop.key
-        lpips = key.quantiser.lpips if key.tune == "lpips" else None
 
         def put_frame(number: int, before: LoopState | None) -> Coded:
             if before is None:
@@ -122,7 +127,7 @@ class StemCoder:
             number: int, backbone: Tensor, expected: np.ndarray | None
         ) -> tuple[np.ndarray, list[np.ndarray]]:
             x = pad_to_multiple(frames[number].to(backbone.device)[None].float() / 255, STRIDE)
-            field = self.find(x, backbone, quality, self.motion, expected, lpips)
+            field = self.find(x, backbone, quality, self.motion, expected, key.judge)
             return field, self.motion.encode(encoder, field, expected)
 
         piece = self._walk(len(frames), state, quality, put_frame, put_motion)

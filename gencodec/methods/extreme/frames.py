@@ -11,11 +11,9 @@ from gencodec.entropy.coder import SymbolEncoder
 from gencodec.entropy.shares import put_shares
 from gencodec.methods.extreme.events import KEY, Event, EventWriter
 from gencodec.methods.extreme.gop import GopCoder
-from gencodec.methods.intra.networks import STRIDE
 from gencodec.methods.intra.share_choice import Seen, choose_shares
 from gencodec.methods.s2vc.generator import Memory
 from gencodec.methods.s2vc.loop import Coded
-from gencodec.nn.layers import pad_to_multiple
 
 HELD = 4  # frames for which an encoder thinks that shares of the repair hold
 STATE_BITS = 24  # of a payload of its own that a frame in a common one does not take
@@ -80,17 +78,8 @@ class CodedFrames:
             coded = loop.put(encoder, source, before.coded.state, self.quality)
         generated, memory = self.coder.renderer.generate(coded, before and before.memory)
         shares = before and before.shares
-        coded = coded.telling(self._told(coded, generated, source, shares))
+        seen = Seen.of(source, coded.frame.picture[0], generated[0])
+        coded = coded.telling(choose_shares([seen], coded.clock, HELD, loop.key.judge, shares))
         put_shares(encoder, coded.told, is_key=before is None)
         shares = shares if coded.told is None else coded.told
         return Written(coded, encoder, before and before.coded, memory, shares)
-
-    def _told(
-        self, coded: Coded, generated: Tensor, source: Tensor, shares: np.ndarray | None
-    ) -> np.ndarray | None:
-        """New shares of the repair for a coded frame, where `shares` hold."""
-        key = self.coder.loop.key
-        x = pad_to_multiple(source.to(key.device)[None].float() / 255, STRIDE)[0]
-        lpips = key.quantiser.lpips if key.tune == "lpips" else None
-        seen = Seen(coded.frame.picture[0], generated[0], x)
-        return choose_shares([seen], coded.clock, HELD, lpips, shares)

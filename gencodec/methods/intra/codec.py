@@ -86,6 +86,11 @@ class KeyFrameCoder:
         """For encoders that are tuned for LPIPS."""
         return PerceptualQuantiser(self.latents, LpipsLoss(Lpips.load(self.device)))
 
+    @property
+    def judge(self) -> LpipsLoss | None:
+        """What encoders choose by: None for the squared error."""
+        return self.quantiser.lpips if self.tune == "lpips" else None
+
     def decode(self, decoder: SymbolDecoder, video: VideoInfo, quality: int) -> CodedLatents:
         """Read the latents of one frame of `video`'s size. Raises CorruptStream."""
         size = (-(-video.height // STRIDE), -(-video.width // STRIDE))

@@ -9,7 +9,7 @@ PSNR.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gencodec.entropy.shares import BITS, neighbours
+from gencodec.methods.intra.networks import STRIDE
 from gencodec.methods.intra.perceptual import FIDELITY
 from gencodec.metrics.lpips_loss import LpipsLoss
+from gencodec.nn.layers import pad_to_multiple
 from gencodec.nn.quality import log_spaced
 from gencodec.nn.shares import PLAIN, SHARES, grid_of, mixed
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 BIT_PRICE = (30.0, 0.5)  # LPIPS of all frames that a bit a pixel is worth, at quality 0 and 63
 SWEEPS = 4  # at each price
@@ -32,6 +37,12 @@ class Seen(NamedTuple):
     coded: Tensor
     generated: Tensor
     x: Tensor
+
+    @classmethod
+    def of(cls, frame: Tensor, coded: Tensor, generated: Tensor) -> Self:
+        """With its source as uint8 (3,H,W), not padded as the others are."""
+        x = pad_to_multiple(frame.to(coded.device)[None].float() / 255, STRIDE)
+        return cls(coded, generated, x[0])
 
 
 @torch.inference_mode()

@@ -16,12 +16,10 @@ import numpy as np
 from torch import Tensor
 
 from gencodec.methods.intra.codec import KeyFrameCoder
-from gencodec.methods.intra.networks import STRIDE
 from gencodec.methods.intra.share_choice import Seen, choose_shares
 from gencodec.methods.s2vc.generator import Memory
 from gencodec.methods.s2vc.loop import Coded
 from gencodec.methods.s2vc.rendering import Renderer
-from gencodec.nn.layers import pad_to_multiple
 
 FIRST, LATER = 1, 4  # frames behind a key frame, and behind a reset too: the next anchor
 JUDGED = 4  # frames
@@ -49,11 +47,9 @@ class ShareSearch:
         if since > LATER:
             return watch, None
         generated, memory = self.renderer.generate(coded, watch.memory if since else None)
-        x = pad_to_multiple(frame.to(self.key.device)[None].float() / 255, STRIDE)
-        own = (Seen(coded.frame.picture[0], generated[0], x[0]),) if age else ()
+        own = (Seen.of(frame, coded.frame.picture[0], generated[0]),) if age else ()
         seen, told = (*watch.seen, *own)[-JUDGED:], None
         if age == FIRST or since == min(LATER, self.renderer.reset_period - 1):
-            lpips = self.key.quantiser.lpips if self.key.tune == "lpips" else None
             held = LATER - FIRST if age == FIRST else self.renderer.reset_period
-            told = choose_shares(seen, coded.clock, held, lpips, watch.shares) if seen else None
+            told = choose_shares(seen, coded.clock, held, self.key.judge, watch.shares) if seen else None
         return Watch(watch.shares if told is None else told, memory, seen), told

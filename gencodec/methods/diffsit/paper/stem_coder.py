@@ -28,7 +28,7 @@ from gencodec.entropy.shares import get_shares, put_shares
 from gencodec.methods.diffsit.paper.motion_codec import MotionCodec
 from gencodec.methods.diffsit.paper.stem_config import StemConfig
 from gencodec.methods.diffsit.paper.stem_model import STRIDE, LearnedState, StemModel
-from gencodec.methods.diffsit.pieces import Choose, Piece
+from gencodec.methods.diffsit.pieces import Choose, Piece, none_new
 from gencodec.methods.diffsit.stem import groups_of, mv_frames
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.intra.networks import STRIDE as BLOCK
@@ -131,7 +131,7 @@ class LearnedStem:
     @torch.inference_mode(mode=False)  # symbols of key frames may be chosen by gradient
     @torch.no_grad()
     def encode(
-        self, frames: Sequence[Tensor], state: Any, quality: int, choose: Choose = lambda _: None
+        self, frames: Sequence[Tensor], state: Any, quality: int, choose: Choose = none_new
     ) -> tuple[bytes, Piece]:
         """The payload of a piece of frames, uint8 (3,H,W); `state` None at the start of a GOP."""
         encoder, device, own = SymbolEncoder(), self.loop.device, _key_quality(quality)
