@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
     if found.failures or found.missing:
         raise SystemExit(f"not everything was measured: {found.failures} {found.missing}")
     earlier = taken(options.also, found.rows) if options.also else []
-    rows = [*found.rows, *earlier]
+    rows = in_order([*found.rows, *earlier], options.also) if earlier else found.rows
     table = Table.of(rows, MEASURED, options.work) if earlier else found.table
     result = environment() | {
         "clips": {row["clip"]: row["clip_sha256"] for row in rows},
@@ -82,6 +82,13 @@ def taken(path: Path, new: list[Row]) -> list[Row]:
         for row in result["points"]
         if row["codec"] not in measured
     ]
+
+
+def in_order(rows: list[Row], path: Path) -> list[Row]:
+    """Codecs as an earlier result has them, new ones behind them."""
+    known = [row["codec"] for row in json.loads(path.read_text())["points"]]
+    places = {codec: place for place, codec in enumerate(dict.fromkeys(known))}
+    return sorted(rows, key=lambda row: places.get(row["codec"], len(places)))
 
 
 def parsed(text: str) -> tuple[str, list[int]]:
