@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -25,7 +26,11 @@ Run = Callable[..., "tuple[int, str, str]"]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, toy: str) -> Run:
-    """Call `gencodec ARGUMENTS` in this process; returns exit code, stdout, stderr."""
+    """Call `gencodec ARGUMENTS` in this process; returns exit code, stdout, stderr.
+
+    However long it takes, it tells no progress on stderr.
+    """
+    monkeypatch.setattr(cli_output, "PLAIN_SECONDS", math.inf)
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["gencodec", *map(str, arguments)])
