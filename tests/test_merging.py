@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gencodec.entropy.motion import MotionCoder, code_field, count_tables
-from gencodec.entropy.motion_order import stages
-from gencodec.methods.s2vc.merging import Pair, cheaper, expected_motion, merged
+from gencodec.methods.s2vc.merging import expected_motion, merged
 from gencodec.nn.block_search import at_steps, block_errors, block_motion
 
 
@@ -69,43 +68,3 @@ def test_a_batch_is_its_members() -> None:
     for i in range(2):
         one = slice(i, i + 1)
         assert torch.equal(merged(before[one], after[one], motion[one], price[one], 1), together[one])
-
-
-# ---- with what a vector really costs ----------------------------------------------------------------------
-
-
-def coder_of(*fields: np.ndarray) -> MotionCoder:
-    """Tables counted where every field comes twice: what was before is what comes."""
-    return MotionCoder(count_tables([[f, f] for f in fields]))
-
-
-def noisy_field(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(-3, 4, (2, 8, 10)).astype(np.int32)
-
-
-def test_the_motion_of_the_frame_before_is_taken_where_it_is_as_good() -> None:
-    flat = torch.full((1, 3, 128, 160), 0.5)
-    pair, before = Pair.of(flat, flat, 1), noisy_field(0)
-    coder = coder_of(before, noisy_field(1), noisy_field(2))
-    found = cheaper(coder, pair, noisy_field(3), before, 1e-4)
-    assert (found == before).mean() > 0.9
-    assert coder.bits(found, before) < 0.5 * coder.bits(noisy_field(3), before)
-
-
-def test_a_vector_that_pays_stays() -> None:
-    picture = pictures(1, 1)
-    pair = Pair.of(picture, picture.roll((4, -6), (2, 3)), 1)
-    motion = np.tile(np.array([6, -4], np.int32)[:, None, None], (1, 8, 10))
-    coder = coder_of(motion, np.zeros_like(motion))
-    kept = cheaper(coder, pair, motion, np.zeros_like(motion), 1e-4)
-    assert np.array_equal(kept[:, 1:-1, 1:-1], motion[:, 1:-1, 1:-1])
-
-
-@pytest.mark.parametrize("known", [False, True])
-def test_bits_add_up_as_they_are_coded(known: bool) -> None:
-    field, before = noisy_field(0), noisy_field(1) if known else None
-    coder = coder_of(field, noisy_field(1))
-    places = stages(8, 10)
-    wanted = [field[:, p.rows, p.columns] for p in places]
-    total = sum(coder.bits_at(field, p, before, w).sum() for p, w in zip(places, wanted, strict=True))
-    assert total == pytest.approx(coder.bits(field, before))

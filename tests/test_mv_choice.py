@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gencodec.entropy.motion import MotionCoder
 from gencodec.methods.diffsit.mv_choice import DEARER, best_seen, fields_from
 from gencodec.methods.diffsit.stem import mv_field
-from gencodec.methods.s2vc.merging import Pair
+from gencodec.methods.s2vc.field_choice import Pair
 from gencodec.metrics.lpips import Lpips
 from gencodec.metrics.lpips_loss import LpipsLoss
 from gencodec.training.diffsit_sent import LOOP

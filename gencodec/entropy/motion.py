@@ -9,6 +9,7 @@ All of it is integers. A field takes 14 stages.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from torch import Tensor
@@ -66,10 +67,12 @@ def index_at(
     return index + SPATIAL * _place_before(before[component][places.rows, places.columns] - expected)
 
 
-def table_index(level: int, component: int, spread: np.ndarray, missed: np.ndarray) -> np.ndarray:
-    """Which table each residual has, uint16 (n)."""
-    if level == 0:
-        return np.full(len(spread), component, np.uint16)
+def table_index(
+    level: int | np.ndarray, component: int, spread: np.ndarray, missed: np.ndarray
+) -> np.ndarray:
+    """Which table each residual has, uint16; a level for all, or levels from 1 on, of shapes that fit."""
+    if isinstance(level, int) and level == 0:
+        return np.full(spread.shape, component, np.uint16)
     bucket = np.searchsorted(SPREADS, spread, side="right")
     if component:
         bucket = (
@@ -126,16 +129,32 @@ class MotionCoder:
             )
         return field, symbols
 
-    def bits_at(
-        self, known: np.ndarray, places: Places, before: np.ndarray | None, wanted: np.ndarray
+    def bits_of(
+        self,
+        wanted: np.ndarray,
+        expected: np.ndarray,
+        spread: np.ndarray,
+        level: int | np.ndarray,
+        before: np.ndarray | None,
     ) -> np.ndarray:
-        """What each of `places` would cost with the vectors `wanted` (2,n): bits, (n)."""
-        total, missed = np.zeros(len(places.rows)), np.zeros(len(places.rows), np.int32)
-        for component, expected in enumerate(expected_at(known, places, before)):
-            index = index_at(known, places, before, component, expected, missed)
-            missed = (wanted[component] - expected).astype(np.int32)
-            total += self.tables.bits(missed, index)
-        return total
+        """Bits (...) of vectors `wanted` (2,...) where (2,...) is expected and neighbours lie `spread` apart.
+
+        level as in `table_index`; before (2,...) are the vectors of the frame before, None where none are.
+        """
+        total, missed = 0.0, np.zeros(1, np.int32)
+        for component in (0, 1):
+            index = table_index(level, component, spread, missed)
+            if before is not None:
+                index = index + SPATIAL * _place_before(before[component] - expected[component])
+            missed = wanted[component] - expected[component]
+            total = total + self.costs[index, np.clip(missed, -2 * LIMIT, 2 * LIMIT) + 2 * LIMIT]
+        return np.asarray(total)
+
+    @cached_property
+    def costs(self) -> np.ndarray:
+        """Bits of residuals -2 LIMIT..2 LIMIT in every table, float32 (NUM_TABLES,4*LIMIT+1)."""
+        residuals = np.arange(-2 * LIMIT, 2 * LIMIT + 1)
+        return self.tables.bits(residuals, np.arange(NUM_TABLES)[:, None]).astype(np.float32)
 
     def bits(self, field: np.ndarray, before: np.ndarray | None = None) -> float:
         """What a field costs, about."""

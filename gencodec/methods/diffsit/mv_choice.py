@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gencodec.methods.s2vc.merging import Pair, cheaper
+from gencodec.methods.s2vc.field_choice import Pair, cheapest_field
 from gencodec.nn.quality import log_spaced
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def fields_from(
     """`field`, int32 (2,h,w), found at `price`, and what is left of it at prices DEARER times as high."""
     fields = [field]
     for factor in DEARER:
-        dearer = cheaper(coder, pair, fields[-1], expected, factor * price)
+        dearer = cheapest_field(coder, pair, fields[-1], expected, factor * price)
         if (dearer != fields[-1]).any():
             fields.append(dearer)
     return fields

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from gencodec.entropy.motion_order import LIMIT
 from gencodec.methods.diffsit.mv_choice import best_seen, fields_from
-from gencodec.methods.s2vc.merging import Pair, cheaper, merged
+from gencodec.methods.s2vc.field_choice import Pair, cheapest_field
+from gencodec.methods.s2vc.merging import merged
 from gencodec.methods.s2vc.model import LOW, STEPS_PER_PIXEL, motion_unit
 from gencodec.nn.block_search import block_motion
 from gencodec.nn.motion import compensate
@@ -96,13 +97,14 @@ def mv_field(
     """
     steps = STEPS_PER_PIXEL // unit_of(quality)
     price = log_spaced(torch.tensor([quality], device=x.device), *MV_PRICE)
-    flow = block_motion(backbone, x, price, finest=1 / steps)
-    found = merged(backbone, x, (steps * flow).round(), price, steps).clamp(-LIMIT, LIMIT)
-    field = found[0].to(torch.int32).cpu().numpy()
+    found = (steps * block_motion(backbone, x, price, finest=1 / steps)).round()
+    if coder is None:
+        found = merged(backbone, x, found, price, steps)
+    field = found[0].clamp(-LIMIT, LIMIT).to(torch.int32).cpu().numpy()
     if coder is None:
         return field
     pair = Pair.of(backbone, x, steps)
-    field = cheaper(coder, pair, field, expected, float(price))
+    field = cheapest_field(coder, pair, field, expected, float(price))
     fields = [field] if lpips is None else fields_from(field, coder, pair, expected, float(price))
     if lpips is None or len(fields) == 1:
         return field

@@ -25,7 +25,8 @@ from gencodec.entropy.motion_order import LIMIT
 from gencodec.entropy.temporal import TemporalState, moved_along
 from gencodec.methods.intra.cosine import SIZE, dct_basis, from_blocks, log2_weights
 from gencodec.methods.intra.networks import Config as IntraConfig
-from gencodec.methods.s2vc.merging import Pair, cheaper, merged
+from gencodec.methods.s2vc.field_choice import Pair, cheapest_field
+from gencodec.methods.s2vc.merging import merged
 from gencodec.nn.block_search import block_motion
 from gencodec.nn.exact_io import load_exact
 from gencodec.nn.layers import rounded
@@ -166,13 +167,12 @@ class CodingLoop(nn.Module):
             return torch.cat([self.motion_of(*one, thrift) for one in batch])
         unit = motion_unit(int(quality))
         steps, price = STEPS_PER_PIXEL // unit, thrift * motion_price(quality)
-        flow = block_motion(picture, x, price, finest=1 / steps)
-        motion = merged(picture, x, (steps * flow).round(), price, steps)
+        motion = (steps * block_motion(picture, x, price, finest=1 / steps)).round()
         if self.motion_coder is None:
-            return unit * motion
+            return unit * merged(picture, x, motion, price, steps)
         field = motion[0].clamp(-LIMIT, LIMIT).to(torch.int32).cpu().numpy()
         before = None if inherited is None else inherited[0].to(torch.int32).cpu().numpy() // unit
-        chosen = cheaper(self.motion_coder, Pair.of(picture, x, steps), field, before, float(price))
+        chosen = cheapest_field(self.motion_coder, Pair.of(picture, x, steps), field, before, float(price))
         return unit * torch.from_numpy(chosen).to(motion)[None]
 
     def predict(self, picture: Tensor, motion: Tensor) -> Tensor:

@@ -1,0 +1,105 @@
+"""Which motion field to send: vectors that fit, cost few bits, and let others cost few.
+
+A search finds for each block what fits it best; what a vector costs depends on its neighbours, and what those
+cost on it. So blocks take turns, in coding order: each takes, of what its neighbours have, what a decoder
+expects and what the frame before had, whatever makes
+
+    error under its window  +  price x bits of its own vector and of those that it helps to predict
+
+least, all else given (iterated conditional modes, Besag 1986, Journal of the Royal Statistical Society B
+48(3)). The price rises from walk to walk, so that good vectors spread before dear ones go. Encoders only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gencodec.entropy.motion_cost import FieldCost, Group, groups
+from gencodec.nn.block_search import at_steps
+from gencodec.nn.block_windows import BlockWindows
+
+if TYPE_CHECKING:
+    from gencodec.entropy.motion import MotionCoder  # training does without the entropy coder
+
+WALKS = (0.6, 1.2, 2.0)  # times the price that the search had, which looks at bits less closely
+AROUND = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if y or x)  # neighbours whose vectors are tried
+
+
+class Pair(NamedTuple):
+    """The windows of two pictures, of which one is predicted from the other; motion has `steps` a pixel."""
+
+    windows: BlockWindows
+    steps: int
+
+    @classmethod
+    def of(cls, before: Tensor, after: Tensor, steps: int) -> Pair:
+        """From pictures (1,3,H,W) in [0,1]."""
+        old, new = (picture.mean(1, keepdim=True) for picture in (before, after))
+        return cls(BlockWindows(at_steps(old, steps), new, steps), steps)
+
+
+@torch.no_grad()
+def cheapest_field(
+    coder: MotionCoder, pair: Pair, field: np.ndarray, inherited: np.ndarray | None, price: float
+) -> np.ndarray:
+    """`field` (2,h,w), integers in steps, changed to what makes error and bits small: int32.
+
+    `price` of a bit as in `nn.block_search.block_motion`; WALKS says what is made of it.
+    `inherited` (2,h,w) is what `coder` codes it against: the field of the frame before, or None.
+    """
+    walk = _Walk(FieldCost(coder, inherited), pair.windows, field, inherited)
+    for factor in WALKS:
+        walk.once(factor * price)
+    return walk.field.reshape(field.shape).astype(np.int32)
+
+
+class _Walk:
+    """A field as it changes (2,h*w), with the error of each block."""
+
+    def __init__(
+        self, cost: FieldCost, windows: BlockWindows, field: np.ndarray, inherited: np.ndarray | None
+    ) -> None:
+        self.cost, self.windows, self.size = cost, windows, field.shape[1:]
+        self.field = field.reshape(2, -1).astype(np.int64)
+        self.inherited = [] if inherited is None else [inherited.reshape(2, -1).astype(np.int64)]
+        self.errors = windows.errors(np.arange(self.field.shape[1]), self.field)
+
+    def once(self, price: float) -> None:
+        """Every block has its turn. What its neighbours have is as it was before the walk."""
+        others = np.stack([*_around(self.field.reshape(2, *self.size)), *self.inherited])  # (k,2,h*w)
+        for group in groups(*self.size):
+            self._turn(group, others[:, :, group.blocks], price)
+
+    def _turn(self, group: Group, others: np.ndarray, price: float) -> None:
+        """Blocks of a group take the best of what they have, of what is expected, of `others` (k,2,n)."""
+        blocks = group.blocks
+        expected = self.cost.expected(self.field, group)
+        tried = np.concatenate([self.field[None, :, blocks], expected[None], others])
+        errors = self._errors(blocks, tried)
+        best = (errors + price * self.cost.bits(self.field, group, tried)).argmin(0)
+        at = np.arange(len(blocks))
+        self.field[:, blocks] = tried[best, :, at].T
+        self.errors[blocks] = errors[best, at]
+
+    def _errors(self, blocks: np.ndarray, tried: np.ndarray) -> np.ndarray:
+        """Errors (k,n) of what is `tried` (k,2,n), first what blocks have; infinite where it came before."""
+        is_new = np.ones((len(tried), len(blocks)), bool)
+        for later in range(1, len(tried)):
+            is_new[later] = (tried[:later] != tried[later]).any(1).all(0)
+        is_new[0] = False
+        errors = np.full(is_new.shape, np.inf)
+        errors[0] = self.errors[blocks]
+        which, at = np.nonzero(is_new)
+        errors[which, at] = self.windows.errors(blocks[at], tried[which, :, at].T)
+        return errors
+
+
+def _around(field: np.ndarray) -> list[np.ndarray]:
+    """What each block's eight neighbours have in field (2,h,w), (2,h*w) each; at borders its own."""
+    height, width = field.shape[1:]
+    padded = np.pad(field, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    return [padded[:, 1 + y : 1 + y + height, 1 + x : 1 + x + width].reshape(2, -1) for y, x in AROUND]
