@@ -9,12 +9,15 @@ Encoders weigh vectors by it; on the wire `motion` alone says what is coded.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from gencodec.entropy.motion import MotionCoder
 from gencodec.entropy.motion_order import LIMIT, stages
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 FAR = 4 * LIMIT  # beyond what any vector has
 
@@ -32,6 +35,12 @@ class Group(NamedTuple):
     is_user: np.ndarray  # (n,m)
     near_users: np.ndarray
     levels: np.ndarray  # (n,m), of users
+
+    def of(self, which: np.ndarray) -> Self:
+        """Only some of its blocks, bool (n)."""
+        near, near_users = self.near[:, which], self.near_users[:, which]
+        users, is_user, levels = self.users[which], self.is_user[which], self.levels[which]
+        return type(self)(self.level, self.blocks[which], near, users, is_user, near_users, levels)
 
 
 @lru_cache(maxsize=8)

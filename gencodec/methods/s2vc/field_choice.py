@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from gencodec.entropy.motion_cost import FieldCost, Group, groups
+from gencodec.entropy.motion_order import LIMIT
 from gencodec.nn.block_search import at_steps
 from gencodec.nn.block_windows import BlockWindows
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from gencodec.entropy.motion import MotionCoder  # training does without the entropy coder
 
 WALKS = (0.6, 1.2, 2.0)  # times the price that the search had, which looks at bits less closely
+SPAN = 4 * LIMIT  # more than components of vectors differ by
 AROUND = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if y or x)  # neighbours whose vectors are tried
 
 
@@ -66,36 +68,47 @@ class _Walk:
         self.cost, self.windows, self.size = cost, windows, field.shape[1:]
         self.field = field.reshape(2, -1).astype(np.int64)
         self.inherited = [] if inherited is None else [inherited.reshape(2, -1).astype(np.int64)]
-        self.errors = windows.errors(np.arange(self.field.shape[1]), self.field)
+        self.known: dict[int, float] = {}  # errors that were asked for before
+        self.errors = self._errors(np.arange(self.field.shape[1]), self.field)
 
     def once(self, price: float) -> None:
         """Every block has its turn. What its neighbours have is as it was before the walk."""
         others = np.stack([*_around(self.field.reshape(2, *self.size)), *self.inherited])  # (k,2,h*w)
         for group in groups(*self.size):
-            self._turn(group, others[:, :, group.blocks], price)
+            own, expected = self.field[:, group.blocks], self.cost.expected(self.field, group)
+            tried = np.concatenate([own[None], expected[None], others[:, :, group.blocks]])
+            is_new = _is_new(tried)
+            has_choice = is_new.any(0)
+            if has_choice.any():
+                self._turn(group.of(has_choice), tried[..., has_choice], is_new[:, has_choice], price)
 
-    def _turn(self, group: Group, others: np.ndarray, price: float) -> None:
-        """Blocks of a group take the best of what they have, of what is expected, of `others` (k,2,n)."""
+    def _turn(self, group: Group, tried: np.ndarray, is_new: np.ndarray, price: float) -> None:
+        """Blocks of a group take the best of what is `tried` (k,2,n): what they have, or what is new."""
         blocks = group.blocks
-        expected = self.cost.expected(self.field, group)
-        tried = np.concatenate([self.field[None, :, blocks], expected[None], others])
-        errors = self._errors(blocks, tried)
+        errors = np.full(is_new.shape, np.inf)
+        errors[0] = self.errors[blocks]
+        which, at = np.nonzero(is_new)
+        errors[which, at] = self._errors(blocks[at], tried[which, :, at].T)
         best = (errors + price * self.cost.bits(self.field, group, tried)).argmin(0)
         at = np.arange(len(blocks))
         self.field[:, blocks] = tried[best, :, at].T
         self.errors[blocks] = errors[best, at]
 
-    def _errors(self, blocks: np.ndarray, tried: np.ndarray) -> np.ndarray:
-        """Errors (k,n) of what is `tried` (k,2,n), first what blocks have; infinite where it came before."""
-        is_new = np.ones((len(tried), len(blocks)), bool)
-        for later in range(1, len(tried)):
-            is_new[later] = (tried[:later] != tried[later]).any(1).all(0)
-        is_new[0] = False
-        errors = np.full(is_new.shape, np.inf)
-        errors[0] = self.errors[blocks]
-        which, at = np.nonzero(is_new)
-        errors[which, at] = self.windows.errors(blocks[at], tried[which, :, at].T)
-        return errors
+    def _errors(self, blocks: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """As `BlockWindows.errors`, which is asked for each only once."""
+        keys = ((blocks * SPAN + vectors[0]) * SPAN + vectors[1]).tolist()
+        asked = np.array([at for at, key in enumerate(keys) if key not in self.known], np.int64)
+        found = self.windows.errors(blocks[asked], vectors[:, asked])
+        self.known.update(zip((keys[at] for at in asked), found.tolist(), strict=True))
+        return np.array([self.known[key] for key in keys])
+
+
+def _is_new(tried: np.ndarray) -> np.ndarray:
+    """Which of `tried` (k,2,n) do not come before in it, but for the first: bool (k,n)."""
+    is_new = np.zeros((len(tried), tried.shape[2]), bool)
+    for later in range(1, len(tried)):
+        is_new[later] = (tried[:later] != tried[later]).any(1).all(0)
+    return is_new
 
 
 def _around(field: np.ndarray) -> list[np.ndarray]:
