@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from speed import RESULTS, environment
 
-from gencodec.entropy.motion import MotionCoder, count_tables
+from gencodec.entropy.motion import MotionCoder
+from gencodec.entropy.motion_counts import count_tables
 from gencodec.evaluation.bd_rate import bd_rate
 from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.generator import Generator

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gencodec.entropy.motion import MotionCoder, count_tables
+from gencodec.entropy.motion import MotionCoder
 from gencodec.entropy.motion_cost import FieldCost, groups
+from gencodec.entropy.motion_counts import count_tables
 from gencodec.entropy.motion_order import LIMIT, expected_at, stages
 from gencodec.methods.s2vc.field_choice import Pair, cheapest_field
 from gencodec.nn.block_search import at_steps, block_motion

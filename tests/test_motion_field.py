@@ -8,14 +8,14 @@ import pytest
 from gencodec.codec import CorruptStream
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.motion import (
-    LIMIT,
     NUM_TABLES,
     MotionCoder,
+    choice_table,
     code_field,
-    count_tables,
-    table_index,
+    difference_table,
 )
-from gencodec.entropy.motion_order import stages
+from gencodec.entropy.motion_counts import count_tables
+from gencodec.entropy.motion_order import LIMIT, stages
 
 SIZES = [(1, 1), (1, 9), (7, 1), (2, 3), (8, 8), (9, 17), (16, 28)]
 
@@ -68,57 +68,83 @@ def test_a_field_like_the_one_before_costs_less() -> None:
     assert coder.bits(other, other) < 0.5 * coder.bits(other)
 
 
-def residuals_ref(sent: np.ndarray, before: np.ndarray | None) -> list[tuple[int, int]]:
-    """(residual, table) of every component, block by block with plain loops."""
-    _, height, width = sent.shape
-    known: dict[tuple[int, int], tuple[int, int]] = {}
-    out: list[tuple[int, int]] = []
+Vector = tuple[int, int]
 
-    def near(r: int, c: int, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
+
+class Reference:
+    """(symbol, table) of every stage, block by block with plain loops."""
+
+    def __init__(self, sent: np.ndarray, before: np.ndarray | None) -> None:
+        self.sent, self.before = sent, before
+        self.known: dict[Vector, Vector] = {}
+        self.out: list[tuple[int, int]] = []
+
+    def walk(self) -> list[tuple[int, int]]:
+        _, height, width = self.sent.shape
+        top = [(r, c) for r in range(0, height, 8) for c in range(0, width, 8)]
+        self.top(top)
+        for level, step in ((1, 4), (2, 2), (3, 1)):
+            odd_rows, odd_columns = range(step, height, 2 * step), range(step, width, 2 * step)
+            even_rows, even_columns = range(0, height, 2 * step), range(0, width, 2 * step)
+            corners = [(-step, -step), (-step, step), (step, -step), (step, step)]
+            self.stage(level, [(r, c) for r in odd_rows for c in odd_columns], corners)
+            sides = [(r, c) for r in even_rows for c in odd_columns]
+            sides += [(r, c) for r in odd_rows for c in even_columns]
+            self.stage(level, sides, [(0, -step), (0, step), (-step, 0), (step, 0)])
+        return self.out
+
+    def top(self, places: list[Vector]) -> None:
+        expected = [(0, 0) if self.before is None else vector(self.before, place) for place in places]
+        self.differing(0, [(place, there, 0) for place, there in zip(places, expected, strict=True)])
+        self.known.update((place, vector(self.sent, place)) for place in places)
+
+    def stage(self, level: int, places: list[Vector], offsets: list[Vector]) -> None:
+        left: list[tuple[Vector, Vector, int]] = []
+        for place in places:
+            around, own = self.near(place, offsets), vector(self.sent, place)
+            expected = middle(around, 0), middle(around, 1)
+            there = [] if self.before is None else [vector(self.before, place)]
+            options = list(dict.fromkeys([expected, *there, *around]))
+            count, agreeing = np.array([len(options)]), np.array([around.count(expected)])
+            choice = options.index(own) + 1 if own in options else 0
+            table = choice_table(level, count, agreeing, self.before is not None)
+            self.out.append((choice, int(table[0])))
+            spread = sum(max(v[k] for v in around) - min(v[k] for v in around) for k in (0, 1))
+            left += [] if choice else [(place, expected, spread)]
+        self.differing(level, left)
+        self.known.update((place, vector(self.sent, place)) for place in places)
+
+    def differing(self, level: int, places: list[tuple[Vector, Vector, int]]) -> None:
+        for component in (0, 1):
+            for place, expected, spread in places:
+                missed = [a - b for a, b in zip(vector(self.sent, place), expected, strict=True)]
+                index = difference_table(level, component, np.array([spread]), np.array([missed[0]]))
+                self.out.append((missed[component], int(index[0])))
+
+    def near(self, place: Vector, offsets: list[Vector]) -> list[Vector]:
+        _, height, width = self.sent.shape
         found = []
         for down, right in offsets:
-            row = r + down if 0 <= r + down < height else r - down
-            column = c + right if 0 <= c + right < width else c - right
+            row = place[0] + down if 0 <= place[0] + down < height else place[0] - down
+            column = place[1] + right if 0 <= place[1] + right < width else place[1] - right
             found.append((row, column) if 0 <= row < height and 0 <= column < width else None)
-        first = next(place for place in found if place is not None)
-        return [known[place or first] for place in found]
+        first = next(there for there in found if there is not None)
+        return [self.known[there or first] for there in found]
 
-    def stage(level: int, places: list[tuple[int, int]], offsets: list[tuple[int, int]]) -> None:
-        for component in (0, 1):
-            for r, c in places:
-                around = near(r, c, offsets) if offsets else [(0, 0)] * 4
-                low, high = sorted(v[component] for v in around)[1:3]
-                expected = (low + high + 1) // 2
-                spread = sum(max(v[k] for v in around) - min(v[k] for v in around) for k in (0, 1))
-                missed = int(sent[0, r, c]) - first_guess[r, c] if component else 0
-                index = int(table_index(level, component, np.array([spread]), np.array([missed]))[0])
-                if before is not None:
-                    there = int(before[component, r, c])
-                    expected = expected if level else there
-                    index += 86 * (4 + max(-3, min(3, there - expected)))
-                if not component:
-                    first_guess[r, c] = expected
-                out.append((int(sent[component, r, c]) - expected, index))
-        for r, c in places:
-            known[r, c] = (int(sent[0, r, c]), int(sent[1, r, c]))
 
-    first_guess: dict[tuple[int, int], int] = {}
-    stage(0, [(r, c) for r in range(0, height, 8) for c in range(0, width, 8)], [])
-    for level, step in ((1, 4), (2, 2), (3, 1)):
-        odd_rows, odd_columns = range(step, height, 2 * step), range(step, width, 2 * step)
-        even_rows, even_columns = range(0, height, 2 * step), range(0, width, 2 * step)
-        corners = [(-step, -step), (-step, step), (step, -step), (step, step)]
-        stage(level, [(r, c) for r in odd_rows for c in odd_columns], corners)
-        sides = [(r, c) for r in even_rows for c in odd_columns] + [
-            (r, c) for r in odd_rows for c in even_columns
-        ]
-        stage(level, sides, [(0, -step), (0, step), (-step, 0), (step, 0)])
-    return out
+def vector(field: np.ndarray, place: Vector) -> Vector:
+    row, column = place
+    return int(field[0, row, column]), int(field[1, row, column])
+
+
+def middle(around: list[Vector], component: int) -> int:
+    low, high = sorted(v[component] for v in around)[1:3]
+    return (low + high + 1) // 2
 
 
 @pytest.mark.parametrize("has_before", [False, True])
 @pytest.mark.parametrize("size", SIZES)
-def test_residuals_and_tables_are_those_of_the_reference(size: tuple[int, int], has_before: bool) -> None:
+def test_symbols_and_tables_are_those_of_the_reference(size: tuple[int, int], has_before: bool) -> None:
     sent = field(*size, seed=5)
     before = sent + np.random.default_rng(0).integers(-5, 6, sent.shape) if has_before else None
     seen: list[tuple[int, int]] = []
@@ -129,7 +155,7 @@ def test_residuals_and_tables_are_those_of_the_reference(size: tuple[int, int], 
         return wanted
 
     assert np.array_equal(code_field(sent, size, note, before), sent)
-    assert seen == residuals_ref(sent, before)
+    assert seen == Reference(sent, before).walk()
 
 
 def test_still_pictures_cost_next_to_nothing() -> None:
@@ -145,6 +171,14 @@ def test_a_motion_beyond_the_limit_is_corrupt(coder: MotionCoder) -> None:
     coder.encode(encoder, sent)
     with pytest.raises(CorruptStream, match="motion"):
         coder.decode(SymbolDecoder(encoder.finish()), (2, 2))
+
+
+def test_a_choice_that_there_is_not_is_corrupt() -> None:
+    def read(_: np.ndarray | None, index: np.ndarray) -> np.ndarray:
+        return np.full(len(index), 2, np.int32)  # where all vectors known are alike, there is but one
+
+    with pytest.raises(CorruptStream, match="chosen"):
+        code_field(None, (8, 8), read, None)
 
 
 def test_other_tables_are_refused(coder: MotionCoder) -> None:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gencodec.codec import InexactDevice, VideoInfo, Weights
-from gencodec.entropy.motion import count_tables
+from gencodec.entropy.motion_counts import count_tables
 from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.codec import S2vc
 from gencodec.methods.s2vc.generator import GeneratorConfig, Memory, Rendered

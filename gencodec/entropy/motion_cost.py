@@ -1,6 +1,6 @@
 """What a vector costs where it stands: its own bits, and those of the vectors that it helps to predict.
 
-    field ─► for every block: near (4) ─► expected, spread ─► tables ─► bits
+    field ─► for every block: near (4) ─► expected, spread, candidates ─► tables ─► bits
     another vector in one block ─► its own bits and those of its users
 
 Encoders weigh vectors by it; on the wire `motion` alone says what is coded.
@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gencodec.entropy.motion import MotionCoder
-from gencodec.entropy.motion_order import LIMIT, stages
+from gencodec.entropy.motion import NONE, MotionCoder, choice_table
+from gencodec.entropy.motion_order import LIMIT, Candidates, stages
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-FAR = 4 * LIMIT  # beyond what any vector has
 
 
 class Group(NamedTuple):
@@ -85,42 +83,54 @@ class FieldCost:
         if group.level == 0:
             before = self._before(group.blocks)
             return np.zeros((2, len(group.blocks)), np.int64) if before is None else before
-        near = field[:, group.near]
-        return _expected(near.sum(1), near.min(1), near.max(1))
+        return _expected(field[:, group.near])
 
     def bits(self, field: np.ndarray, group: Group, tried: np.ndarray) -> np.ndarray:
         """Bits (k,n) that depend on a group's blocks, were one of them `tried` (k,2,n) in field (2,h*w)."""
         tried = tried.transpose(1, 0, 2)  # (2,k,n)
-        near = field[:, group.near]
-        spread = (near.max(1) - near.min(1)).sum(0)
-        own = self.coder.bits_of(
-            tried, self.expected(field, group)[:, None], spread, group.level, self._before(group.blocks)
-        )
+        near, before = field[:, group.near][:, :, None], self._before(group.blocks)  # (2,4,1,n), (2,n)
+        expected = self.expected(field, group)[:, None]
+        own = self._bits(tried, expected, near, group.level, None if before is None else before[:, None])
         return own + self._users_bits(field, group, tried)
 
     def _users_bits(self, field: np.ndarray, group: Group, tried: np.ndarray) -> np.ndarray:
         """Bits (k,n) of the users of each block."""
         if not group.users.size:
             return np.zeros(tried.shape[1:])
-        near = field[:, group.near_users]  # (2,4,n,m)
-        is_own = group.near_users == group.blocks[:, None]
-        tried = tried[..., None]  # (2,k,n,1)
-        total = np.where(is_own, 0, near).sum(1)[:, None] + is_own.sum(0) * tried
-        least = np.minimum(np.where(is_own, FAR, near).min(1)[:, None], tried)
-        most = np.maximum(np.where(is_own, -FAR, near).max(1)[:, None], tried)
-        bits = self.coder.bits_of(
+        is_own = group.near_users == group.blocks[:, None]  # (4,n,m)
+        near = np.where(is_own[:, None], tried[:, None, ..., None], field[:, group.near_users][:, :, None])
+        before = self._before(group.users)
+        bits = self._bits(
             field[:, None, group.users],
-            _expected(total, least, most),
-            (most - least).sum(0),
+            _expected(near),
+            near,
             group.levels,
-            self._before(group.users),
+            None if before is None else before[:, None],
         )
         return np.where(group.is_user, bits, 0).sum(-1)
+
+    def _bits(
+        self,
+        wanted: np.ndarray,
+        expected: np.ndarray,
+        near: np.ndarray,
+        level: int | np.ndarray,
+        before: np.ndarray | None,
+    ) -> np.ndarray:
+        """Bits of vectors `wanted` (2,...) with neighbours (2,4,...); the shapes behind fit each other."""
+        spread = (near.max(1) - near.min(1)).sum(0)
+        free = self.coder.difference_bits(wanted, expected, spread, level)
+        if isinstance(level, int) and level == 0:
+            return free
+        candidates = Candidates.of(expected, before, near)
+        choice = candidates.choice(wanted)
+        table = choice_table(level, candidates.count, candidates.agreeing, candidates.has_before)
+        return self.coder.costs[table, 2 * LIMIT + choice] + np.where(choice == NONE, free, 0)
 
     def _before(self, blocks: np.ndarray) -> np.ndarray | None:
         return None if self.before is None else self.before[:, blocks]
 
 
-def _expected(total: np.ndarray, least: np.ndarray, most: np.ndarray) -> np.ndarray:
-    """As `motion_order.expected_at`: the mean of the middle two of four."""
-    return (total - least - most + 1) >> 1
+def _expected(near: np.ndarray) -> np.ndarray:
+    """As `motion_order.expected_at`, of neighbours (2,4,...): the mean of the middle two."""
+    return (near.sum(1) - near.min(1) - near.max(1) + 1) >> 1

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 LIMIT = 255  # of a component of a vector, in steps
 TOP = 8  # blocks between the vectors that are coded first
 LEVELS = 3  # 4 blocks apart, 2, 1
+NEIGHBOURS = 4
 DIAGONAL = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 DIRECT = ((0, -1), (0, 1), (-1, 0), (1, 0))
 
@@ -41,6 +45,62 @@ def expected_at(known: np.ndarray, places: Places, before: np.ndarray | None) ->
         return before[:, places.rows, places.columns]
     near = np.sort(known[:, places.near_rows, places.near_columns], axis=1)  # (2,4,n)
     return (near[:, 1] + near[:, 2] + 1) >> 1
+
+
+def spread_at(known: np.ndarray, places: Places) -> np.ndarray:
+    """How far the neighbours of `places` lie apart, x and y together, (n)."""
+    near = known[:, places.near_rows, places.near_columns]  # (2,4,n)
+    return (near.max(1) - near.min(1)).sum(0)
+
+
+class Candidates(NamedTuple):
+    """Vectors (2,c,...) of which blocks may take one: first what is expected, last what neighbours have.
+
+    number (c,...): 1 for the first and 1 more for each that is unlike those before it, 0 for the others.
+    """
+
+    vectors: np.ndarray
+    number: np.ndarray
+    agreeing: np.ndarray  # (...) neighbours that have what is expected
+    has_before: bool
+
+    @classmethod
+    def at(cls, known: np.ndarray, places: Places, before: np.ndarray | None) -> Self:
+        """Of `places`, from what is `known` (2,h,w) and the field before (2,h,w), or None."""
+        near = known[:, places.near_rows, places.near_columns]
+        there = None if before is None else before[:, places.rows, places.columns]
+        return cls.of(expected_at(known, places, before), there, near)
+
+    @classmethod
+    def of(cls, expected: np.ndarray, before: np.ndarray | None, near: np.ndarray) -> Self:
+        """From vectors (2,...) that are expected, that the frame before had, and of neighbours (2,4,...)."""
+        others = [] if before is None else [np.broadcast_to(before, expected.shape)[:, None]]
+        vectors = np.concatenate([expected[:, None], *others, near], 1)
+        keys = _keys(vectors)
+        is_new = [np.ones(keys.shape[1:], bool)]
+        for at in range(1, len(keys)):
+            is_new.append((keys[:at] != keys[at]).all(0))
+        number = np.cumsum(is_new, 0) * is_new
+        return cls(vectors, number, (keys[-NEIGHBOURS:] == keys[0]).sum(0), before is not None)
+
+    @property
+    def count(self) -> np.ndarray:
+        """How many there are, no two alike, (...)."""
+        return self.number.max(0)
+
+    def choice(self, wanted: np.ndarray) -> np.ndarray:
+        """The number of `wanted` (2,...) among them, int32 (...); 0 where it is none of them."""
+        return ((_keys(self.vectors) == _keys(wanted)) * self.number).sum(0).astype(np.int32)
+
+    def chosen(self, number: np.ndarray) -> np.ndarray:
+        """The vectors (2,...) of these numbers (...), 1 to `count`."""
+        at = (self.number == number).argmax(0)
+        return np.take_along_axis(self.vectors, at[None, None], 1)[:, 0]
+
+
+def _keys(vectors: np.ndarray) -> np.ndarray:
+    """One integer for each of vectors (2,...), the same for none that differ."""
+    return vectors[0].astype(np.int64) * 2**16 + vectors[1]
 
 
 def _stages(height: int, width: int) -> Iterator[Places]:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gencodec.entropy.motion import MotionCoder, count_pairs
+from gencodec.entropy.motion import MotionCoder
+from gencodec.entropy.motion_counts import count_pairs
 from gencodec.entropy.tables import CdfTables
 from gencodec.methods.diffsit.codec import MV_TABLES
 from gencodec.methods.diffsit.pieces import StemCoder

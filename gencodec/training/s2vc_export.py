@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gencodec.entropy.latents import LOST
 from gencodec.entropy.model import LatentEstimate, LatentModel
-from gencodec.entropy.motion import count_tables
+from gencodec.entropy.motion_counts import count_tables
 from gencodec.entropy.tables import CdfTables
 from gencodec.methods.intra.codec import KeyFrameCoder
 from gencodec.methods.s2vc.generator import PREFIX, Generator, GeneratorConfig
