@@ -41,8 +41,8 @@ WEIGHTS: dict[str, WeightsFile] = {
         "MIT",
         "trained by this project: docs/training.md",
     ),
-    "s2vc-tiny-4": WeightsFile(
-        "s2vc-tiny-4.safetensors",
+    "s2vc-tiny-5": WeightsFile(
+        "s2vc-tiny-5.safetensors",
         "f5a6b497a7f72550a01b92500cd152aa0ce4cdc711f296a928ba63b66b568a20",
         "MIT",
         "trained by this project: docs/training.md",
@@ -53,8 +53,8 @@ WEIGHTS: dict[str, WeightsFile] = {
         "MIT",
         "trained by this project: docs/training.md",
     ),
-    "diffsit-tiny-3": WeightsFile(
-        "diffsit-tiny-3.safetensors",
+    "diffsit-tiny-4": WeightsFile(
+        "diffsit-tiny-4.safetensors",
         "3c7380e37dcd2cf8100abc44ceef49b24cbdeeeb9bbddfd4f60ed5114850ebc8",
         "MIT",
         "trained by this project: docs/training.md",

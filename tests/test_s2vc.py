@@ -625,11 +625,29 @@ def test_the_methods_page_names_what_exists() -> None:
                 assert hasattr(found, part) or f"self.{part}" in source, f"{path}: {name}"
 
 
-Stage = tuple[list[int], list[int]]  # residuals, tables
+Stage = tuple[list[int], list[int]]  # symbols, tables
+
+
+def neighbours_of_the_page(
+    field: np.ndarray, place: tuple[int, int], around: list[tuple[int, int]]
+) -> list[list[int]]:
+    """Vectors of a block's neighbours, as that section has them."""
+    height, width = field.shape[1:]
+    near = []
+    for down, right in around:
+        row = place[0] + down if 0 <= place[0] + down < height else place[0] - down
+        column = place[1] + right if 0 <= place[1] + right < width else place[1] - right
+        near.append((row, column) if 0 <= row < height and 0 <= column < width else None)
+    first = next((there for there in near if there), None)
+    return [vector_at(field, there or first) for there in near]
+
+
+def vector_at(field: np.ndarray, place: tuple[int, int] | None) -> list[int]:
+    return [int(v) for v in field[:, place[0], place[1]]] if place else [0, 0]
 
 
 def stages_of_the_page(field: np.ndarray, before: np.ndarray | None) -> list[Stage]:
-    """Section "Motion in 14 stages" of the page, word for word."""
+    """Section "Motion in 20 stages" of the page, word for word."""
     height, width = field.shape[1:]
     groups: list[Any] = [([(r, c) for r in range(0, height, 8) for c in range(0, width, 8)], [], 0)]
     for n, s in enumerate((4, 2, 1)):
@@ -643,35 +661,34 @@ def stages_of_the_page(field: np.ndarray, before: np.ndarray | None) -> list[Sta
         groups.append((sides, [(0, -s), (0, s), (-s, 0), (s, 0)], n))
     stages: list[Stage] = []
     for number, (places, around, n) in enumerate(groups):
-        parts: list[Stage] = [([], []), ([], [])]
+        parts: list[Stage] = [([], []), ([], []), ([], [])]  # choices, differences of x, of y
         for r, c in places:
-            near = []
-            for down, right in around:
-                row = r + down if 0 <= r + down < height else r - down
-                column = c + right if 0 <= c + right < width else c - right
-                near.append((row, column) if 0 <= row < height and 0 <= column < width else None)
-            first = next((place for place in near if place), None)
-            known = [
-                field[:, place[0], place[1]] if (place := p or first) else np.zeros(2, int) for p in near
-            ]
-            middle = [sorted(int(v[k]) for v in known)[1:3] if number else [0, 0] for k in range(2)]
+            known = neighbours_of_the_page(field, (r, c), around)
+            middle = [sorted(v[k] for v in known)[1:3] if number else [0, 0] for k in range(2)]
             expected = [(sum(m) + 1) // 2 for m in middle]
             if before is not None and not number:
-                expected = [int(v) for v in before[:, r, c]]
-            missed = [int(field[k, r, c]) - expected[k] for k in range(2)]
+                expected = vector_at(before, (r, c))
+            own = vector_at(field, (r, c))
+            missed = [own[k] - expected[k] for k in range(2)]
             tables = [0, 1]
             if number:
-                d = sum(int(max(v[k] for v in known) - min(v[k] for v in known)) for k in range(2))
+                there = [] if before is None else [vector_at(before, (r, c))]
+                candidates: list[list[int]] = []
+                for vector in [expected, *there, *known]:
+                    candidates += [] if vector in candidates else [vector]
+                g, f = known.count(expected), int(before is not None)
+                parts[0][0].append(candidates.index(own) + 1 if own in candidates else 0)
+                parts[0][1].append(86 + 10 * (6 * n + len(candidates) - 1) + 2 * g + f)
+                d = sum(max(v[k] for v in known) - min(v[k] for v in known) for k in range(2))
                 i = sum(limit <= d for limit in (1, 2, 3, 5, 9, 17))
                 j = sum(limit <= abs(missed[0]) for limit in (1, 3))
                 tables = [2 + 28 * n + i, 9 + 28 * n + 3 * i + j]
-            if before is not None:
-                e = [min(max(int(before[k, r, c]) - expected[k], -3), 3) for k in range(2)]
-                tables = [t + 86 * (4 + away) for t, away in zip(tables, e, strict=True)]
+                if own in candidates:
+                    continue
             for k in range(2):
-                parts[k][0].append(missed[k])
-                parts[k][1].append(tables[k])
-        stages += parts
+                parts[1 + k][0].append(missed[k])
+                parts[1 + k][1].append(tables[k])
+        stages += parts if number else parts[1:]
     return stages
 
 
@@ -688,7 +705,7 @@ def test_motion_is_coded_as_the_page_says(shape: tuple[int, int], has_before: bo
 
     before = field[:, ::-1] if has_before else None
     code_field(field.astype(np.int32), shape, code, before)
-    assert len(stages) == 14
+    assert len(stages) == 20
     assert stages == stages_of_the_page(field, before)
 
 

@@ -72,9 +72,9 @@ def _chosen(
     """Vectors (2,n), what is expected where none was chosen, and where that is, bool (n)."""
     choice = code(
         None if wanted is None else candidates.choice(wanted),
-        choice_table(level, candidates.count, candidates.agreeing, candidates.has_before),
+        choice_table(level, candidates.size, candidates.agreeing, candidates.has_before),
     )
-    if ((choice < NONE) | (choice > candidates.count)).any():
+    if ((choice < NONE) | (choice > candidates.size)).any():
         raise CorruptStream("a packet chooses a motion that is not there to be chosen")
     return candidates.chosen(np.maximum(choice, 1)), choice == NONE
 

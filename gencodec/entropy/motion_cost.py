@@ -124,7 +124,7 @@ class FieldCost:
             return free
         candidates = Candidates.of(expected, before, near)
         choice = candidates.choice(wanted)
-        table = choice_table(level, candidates.count, candidates.agreeing, candidates.has_before)
+        table = choice_table(level, candidates.size, candidates.agreeing, candidates.has_before)
         return self.coder.costs[table, 2 * LIMIT + choice] + np.where(choice == NONE, free, 0)
 
     def _before(self, blocks: np.ndarray) -> np.ndarray | None:

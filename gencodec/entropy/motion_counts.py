@@ -57,7 +57,7 @@ def _of_choices(counts: np.ndarray) -> list[np.ndarray]:
     parts = counts.reshape(-1, MOST, PER_COUNT, 1 + MOST) + 1e-2
     together = parts.sum((0, 2), keepdims=True)
     parts = parts + SHARED * together / together.sum(-1, keepdims=True)
-    rows = []
+    rows: list[np.ndarray] = []
     for count in np.arange(len(counts)) // PER_COUNT % MOST + 1:
         row = parts.reshape(counts.shape)[len(rows), : 1 + count]
         rows.append(quantise(np.append(row / row.sum(), 1e-6)))

@@ -84,7 +84,7 @@ class Candidates(NamedTuple):
         return cls(vectors, number, (keys[-NEIGHBOURS:] == keys[0]).sum(0), before is not None)
 
     @property
-    def count(self) -> np.ndarray:
+    def size(self) -> np.ndarray:
         """How many there are, no two alike, (...)."""
         return self.number.max(0)
 
@@ -93,7 +93,7 @@ class Candidates(NamedTuple):
         return ((_keys(self.vectors) == _keys(wanted)) * self.number).sum(0).astype(np.int32)
 
     def chosen(self, number: np.ndarray) -> np.ndarray:
-        """The vectors (2,...) of these numbers (...), 1 to `count`."""
+        """The vectors (2,...) of these numbers (...), 1 to `size`."""
         at = (self.number == number).argmax(0)
         return np.take_along_axis(self.vectors, at[None, None], 1)[:, 0]
 
