@@ -43,7 +43,7 @@ WEIGHTS: dict[str, WeightsFile] = {
     ),
     "s2vc-tiny-5": WeightsFile(
         "s2vc-tiny-5.safetensors",
-        "f5a6b497a7f72550a01b92500cd152aa0ce4cdc711f296a928ba63b66b568a20",
+        "439fcb43df9623f24be94d054522d792d8609b5f80b673e6d99cb5a3acf8345e",
         "MIT",
         "trained by this project: docs/training.md",
     ),
@@ -55,7 +55,7 @@ WEIGHTS: dict[str, WeightsFile] = {
     ),
     "diffsit-tiny-4": WeightsFile(
         "diffsit-tiny-4.safetensors",
-        "3c7380e37dcd2cf8100abc44ceef49b24cbdeeeb9bbddfd4f60ed5114850ebc8",
+        "451d15e2215c5a2872c6f4a1036c08e77543a9d68ce8daf9f11a00f265009d39",
         "MIT",
         "trained by this project: docs/training.md",
     ),
