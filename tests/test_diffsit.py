@@ -515,7 +515,8 @@ def test_backbones_are_records_of_the_loop(records: Path, tmp_path: Path) -> Non
         prediction = model.predict(before, one.motion.float())
         shown, scaled = model.to_picture(one.symbols.float(), prediction, level)
         away = (255 * shown - one.picture[1:].float()).abs()
-        assert away.max() < 2.5  # both pictures were rounded
+        assert away.max() < 3.5  # both pictures were rounded, and symbols are found in them
+        assert away.mean() < 0.4
         assert away.mean() < 0.4
         assert torch.equal(one.scaled[1:], scaled.half())
         assert one.symbols.any()

@@ -82,7 +82,7 @@ def test_motion_that_nobody_sees_is_dropped(coder: MotionCoder, distance: LpipsL
     backbone, x = texture(0), texture(1)  # nothing moves: best matches are by chance
     by_difference = mv_field(x, backbone, 50, coder)
     by_sight = mv_field(x, backbone, 50, coder, None, distance)
-    assert coder.bits(by_sight, None) < 0.6 * coder.bits(by_difference, None)
+    assert coder.bits(by_sight, None) < 0.75 * coder.bits(by_difference, None)
 
 
 def test_one_target_serves_many_pictures(distance: LpipsLoss) -> None:
