@@ -7,15 +7,10 @@ import pytest
 
 from gencodec.codec import CorruptStream
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
-from gencodec.entropy.motion import (
-    NUM_TABLES,
-    MotionCoder,
-    choice_table,
-    code_field,
-    difference_table,
-)
+from gencodec.entropy.motion import MotionCoder, code_field
 from gencodec.entropy.motion_counts import count_tables
 from gencodec.entropy.motion_order import LIMIT, stages
+from gencodec.entropy.motion_tables import NUM_TABLES, choice_table, difference_table
 
 SIZES = [(1, 1), (1, 9), (7, 1), (2, 3), (8, 8), (9, 17), (16, 28)]
 

@@ -19,25 +19,9 @@ from torch import Tensor
 
 from gencodec.codec import CorruptStream
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
-from gencodec.entropy.motion_order import (
-    LEVELS,
-    LIMIT,
-    NEIGHBOURS,
-    Candidates,
-    expected_at,
-    spread_at,
-    stages,
-)
+from gencodec.entropy.motion_order import LIMIT, Candidates, expected_at, spread_at, stages
+from gencodec.entropy.motion_tables import NONE, NUM_TABLES, choice_table, difference_table
 from gencodec.entropy.tables import CdfTables
-
-SPREADS = np.array([1, 2, 3, 5, 9, 17])  # where a wider table begins
-MISSES = np.array([1, 3])  # of x, for y's table
-PER_LEVEL = (len(SPREADS) + 1) * (1 + len(MISSES) + 1)
-DIFFERENCES = 2 + LEVELS * PER_LEVEL  # tables of differences; the first two are the top's
-MOST = 2 + NEIGHBOURS  # candidates
-PER_COUNT = 2 * (NEIGHBOURS + 1)  # tables of choices, for each level and number of candidates
-NUM_TABLES = DIFFERENCES + LEVELS * MOST * PER_COUNT
-NONE = 0  # the choice of none; number n + 1 is the n-th candidate
 
 # (symbols or None, table_index) -> symbols, both int32 (n)
 Stage = Callable[[np.ndarray | None, np.ndarray], np.ndarray]
@@ -55,9 +39,9 @@ def code_field(
     known = np.zeros((2, *shape), np.int32)
     for places in stages(*shape):
         wanted = None if field is None else field[:, places.rows, places.columns]
-        coded = expected_at(known, places, before)
-        is_free = np.ones(len(places.rows), bool)
-        if places.level:
+        if places.level == 0:
+            coded, is_free = expected_at(known, places, before), np.ones(len(places.rows), bool)
+        else:
             coded, is_free = _chosen(Candidates.at(known, places, before), wanted, places.level, code)
         spread = spread_at(known, places)[is_free]
         wanted = None if wanted is None else wanted[:, is_free]
@@ -91,31 +75,6 @@ def _differing(
         )
         found[component] = expected[component] + missed
     return found
-
-
-def difference_table(
-    level: int | np.ndarray, component: int, spread: np.ndarray, missed: np.ndarray
-) -> np.ndarray:
-    """Which table each difference has, uint16; a level for all, or levels from 1 on, of shapes that fit.
-
-    `missed` is the difference of x, for y's table.
-    """
-    if isinstance(level, int) and level == 0:
-        return np.full(spread.shape, component, np.uint16)
-    bucket = np.searchsorted(SPREADS, spread, side="right")
-    if component:
-        bucket = (
-            len(SPREADS) + 1 + bucket * (len(MISSES) + 1) + np.searchsorted(MISSES, abs(missed), side="right")
-        )
-    return (2 + (level - 1) * PER_LEVEL + bucket).astype(np.uint16)
-
-
-def choice_table(
-    level: int | np.ndarray, count: np.ndarray, agreeing: np.ndarray, has_before: bool
-) -> np.ndarray:
-    """Which table each choice has, uint16, by how many candidates there are, and neighbours as expected."""
-    of_count = (level - 1) * MOST + count - 1
-    return (DIFFERENCES + of_count * PER_COUNT + agreeing * 2 + has_before).astype(np.uint16)
 
 
 class MotionCoder:

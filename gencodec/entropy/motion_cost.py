@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gencodec.entropy.motion import NONE, MotionCoder, choice_table
 from gencodec.entropy.motion_order import LIMIT, Candidates, stages
+from gencodec.entropy.motion_tables import NONE, choice_table
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from gencodec.entropy.motion import MotionCoder  # training does without the entropy coder
 
 
 class Group(NamedTuple):

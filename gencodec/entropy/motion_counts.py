@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from gencodec.entropy.motion import DIFFERENCES, MOST, NUM_TABLES, PER_COUNT, code_field
+from gencodec.entropy.motion import code_field
 from gencodec.entropy.motion_order import LIMIT
+from gencodec.entropy.motion_tables import DIFFERENCES, MOST, NUM_TABLES, PER_COUNT
 from gencodec.entropy.tables import CdfTables, quantise
 
 WIDE = 2 * LIMIT  # of differences
