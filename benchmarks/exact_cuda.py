@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import itertools
 import json
 import platform
@@ -29,7 +30,10 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # a machine where gencodec is not installed
 
-from gencodec.entropy.prior import HYPER_STRIDE, LatentPrior, round_index
+from gencodec.entropy.prior import HYPER_STRIDE, LatentPrior, predict_all, round_index
+from gencodec.entropy.staged import StagedPrior
+from gencodec.methods.intra.model import IntraModel
+from gencodec.methods.intra.stages import groups_of, stages
 from gencodec.nn.exact import ExactConv2d, Way, convert, exact_layers, project, safe_way
 from gencodec.nn.exact_io import export_exact, load_exact
 
@@ -38,6 +42,7 @@ RESULTS = Path(__file__).parent / "results"
 ZOO = Path(__file__).parents[1] / "gencodec" / "zoo"
 PREFIX = "latents.prior."
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+Prior = LatentPrior | StagedPrior
 Case = tuple[bool, bool, bool, str]  # reduced precision, other kernels, autocast, memory format
 
 
@@ -62,7 +67,7 @@ def main() -> int:
     return 0 if exact else 1
 
 
-def compare(nets: dict[str, LatentPrior], batches: Sequence[int], device: torch.device) -> dict[str, Any]:
+def compare(nets: dict[str, Prior], batches: Sequence[int], device: torch.device) -> dict[str, Any]:
     """By way: how many cases there are, how many are equal, which are not, and how long a layer takes."""
     places = list(itertools.product(nets, batches))
     cpu = torch.device("cpu")
@@ -86,11 +91,11 @@ def compare(nets: dict[str, LatentPrior], batches: Sequence[int], device: torch.
     return ways
 
 
-def networks(count: int) -> Iterator[tuple[str, LatentPrior]]:
+def networks(count: int) -> Iterator[tuple[str, Prior]]:
     """Random priors by name, and the shipped one."""
     for seed in range(count):
         torch.manual_seed(seed)  # noqa: TID251
-        net = LatentPrior(48, 24)
+        net = random_net(seed)
         for layer in exact_layers(net):
             nn.init.normal_(layer.weight, std=0.05 * 2**seed)
             nn.init.normal_(layer.bias)
@@ -101,21 +106,24 @@ def networks(count: int) -> Iterator[tuple[str, LatentPrior]]:
     for path in sorted(ZOO.glob("intra-*.safetensors")):
         from safetensors.torch import load_file
 
-        yield path.stem, loaded(load_file(path))
+        yield path.stem, loaded(IntraModel().latents.prior, load_file(path))
 
 
-def stored(net: LatentPrior) -> LatentPrior:
+def random_net(seed: int) -> Prior:
+    """Both kinds of prior in turn."""
+    return StagedPrior(groups_of(192), (24, 32, 40, 40, 40), stages()) if seed % 2 else LatentPrior(48, 24)
+
+
+def stored(net: Prior) -> Prior:
     """The network as it comes back from a weights file: integers, quality tables as stored rows."""
     for table, layer in net.tables():
         layer.bias_add_max = float(table.anchors.detach().abs().max())
     project(net)
-    return loaded(export_exact(net, net.tables(), PREFIX))
+    return loaded(copy.deepcopy(net), export_exact(net, net.tables(), PREFIX))
 
 
-def loaded(tensors: dict[str, Tensor]) -> LatentPrior:
-    """The network in a weights file."""
-    y_channels = len(tensors[f"{PREFIX}first_out.bias"]) // 2
-    net = LatentPrior(y_channels, tensors[f"{PREFIX}hyper_in.weight"].shape[1])
+def loaded(net: Prior, tensors: dict[str, Tensor]) -> Prior:
+    """A network filled from a weights file."""
     load_exact(net, net.tables(), tensors, PREFIX)
     return net.eval()
 
@@ -158,7 +166,7 @@ def switches(case: Case, device: torch.device) -> Iterator[None]:
 
 
 def is_equal(
-    net: LatentPrior, batch: int, device: torch.device, way: Way | None, case: Case, expected: list[Tensor]
+    net: Prior, batch: int, device: torch.device, way: Way | None, case: Case, expected: list[Tensor]
 ) -> bool:
     """Whether one case gives the reference's integers."""
     with switches(case, device):
@@ -167,10 +175,8 @@ def is_equal(
 
 
 @torch.inference_mode()
-def run(
-    net: LatentPrior, batch: int, device: torch.device, way: Way | None, memory_format: str
-) -> list[Tensor]:
-    """Means (in eighths) and scale indices of all passes, int32 on the CPU."""
+def run(net: Prior, batch: int, device: torch.device, way: Way | None, memory_format: str) -> list[Tensor]:
+    """Means (in eighths) and scale indices of all turns, int32 on the CPU."""
     for layer in exact_layers(net):
         layer.way = way
 
@@ -182,8 +188,8 @@ def run(
     size = (9 * HYPER_STRIDE, 7 * HYPER_STRIDE)
     quality = (torch.arange(batch) * 21 % 64).to(device)
     features = net.features(integers(1, net.z_channels, (9, 7), 16), quality, size)
-    passes = net.predict_all(features, integers(2, net.y_channels, size, 40), quality)
-    return [v.to(torch.int32).cpu() for mean, index in passes for v in (mean * 8, round_index(index))]
+    turns = predict_all(net, features, integers(2, net.y_channels, size, 40), quality)
+    return [v.to(torch.int32).cpu() for mean, index in turns for v in (mean * 8, round_index(index))]
 
 
 @torch.inference_mode()

@@ -35,9 +35,9 @@ class WeightsFile:
 
 
 WEIGHTS: dict[str, WeightsFile] = {
-    "intra-tiny-4": WeightsFile(
-        "intra-tiny-4.safetensors",
-        "a982c23793ca305b273bf8818cd9172466bcc934a33d826779b24dda02148fda",
+    "intra-tiny-5": WeightsFile(
+        "intra-tiny-5.safetensors",
+        "54529455af80f78227e0d32b8aa3ba22be70fe24e12165412cda61a79d394778",
         "MIT",
         "trained by this project: docs/training.md",
     ),
@@ -47,9 +47,9 @@ WEIGHTS: dict[str, WeightsFile] = {
         "MIT",
         "trained by this project: docs/training.md",
     ),
-    "extreme-tiny-1": WeightsFile(
-        "extreme-tiny-1.safetensors",
-        "41c947f48ae1667de0572790556e4644abcbe785f8f91ff29b86ab79c8e6c1ce",
+    "extreme-tiny-2": WeightsFile(
+        "extreme-tiny-2.safetensors",
+        "3d755e79610d518a8386e84eea8d34918bc40549179edf9fa479a302f353c19a",
         "MIT",
         "trained by this project: docs/training.md",
     ),
@@ -145,7 +145,7 @@ def load_set(names: Sequence[str], preset: str, *, path: str | Path | None = Non
     """Load the set `names` of the table, or the files at `path` in its place.
 
     `path` is a .safetensors file for a set of one, else a folder with files of the table's names. A file's
-    role is its name up to the first hyphen: "intra" for "intra-tiny-4". Raises WeightsMissing.
+    role is its name up to the first hyphen: "intra" for "intra-tiny-5". Raises WeightsMissing.
     """
     loaded = {}
     digests = []

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from gencodec.entropy.prior import LatentPrior
+from gencodec.entropy.prior import LatentPrior, predict_all
 from gencodec.nn import exact
 from gencodec.nn.equalise import equalise
 from gencodec.nn.exact import ACT_MAX, ACT_STEP, ExactConv2d, ExactPixelShuffle, ExactResidual, to_activation
@@ -153,7 +153,7 @@ def test_equalising_changes_no_output_and_fills_the_range():
 
     def run():
         features = prior.features(z, q, (12, 12))
-        return [v for turn in prior.predict_all(features, y, q) for v in turn]
+        return [v for turn in predict_all(prior, features, y, q) for v in turn]
 
     before = run()
     equalise(prior.links(), run)
@@ -183,7 +183,7 @@ def test_integers_survive_the_file():
     z, q = torch.randint(-16, 17, (2, 6, 2, 2)).float(), torch.tensor([3, 60])
     for net in (prior, loaded):
         features = net.features(z, q, (7, 8))
-        net.result = torch.cat([v for turn in net.predict_all(features, features[:, :8], q) for v in turn])
+        net.result = torch.cat([v for turn in predict_all(net, features, features[:, :8], q) for v in turn])
     assert torch.equal(prior.result, loaded.result)
 
 

@@ -248,6 +248,13 @@ def test_all_stages_by_the_command_line(digits: Path, tmp_path: Path) -> None:
     assert config == replace(SMALL, widths=(16, 24))
     load_float(PredictorNet(config), tensors, skip=())
 
+    again = tmp_path / "again.safetensors"
+    training.run("extreme", ["--stage", "export", "--predictor", str(file), "--out", str(again)])
+    others, same = load_file(again)
+    assert others.keys() == tensors.keys()
+    assert all(torch.allclose(others[name].float(), tensors[name].float(), rtol=1e-3) for name in tensors)
+    assert (same["predictor"], same["training"]) == (metadata["predictor"], metadata["training"])
+
 
 @pytest.mark.parametrize(
     ("args", "said"),

@@ -9,8 +9,10 @@ from gencodec.codec import CorruptStream, InexactDevice
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.latents import Z_BANDS, LatentCoder, z_table_index
 from gencodec.entropy.model import LatentModel, gaussian_bits, index_to_scale
-from gencodec.entropy.prior import PASSES, pass_masks
+from gencodec.entropy.prior import PASSES, LatentPrior, pass_masks, predict_all
+from gencodec.entropy.staged import Stage, StagedPrior
 from gencodec.entropy.tables import factorized_tables, gaussian_tables
+from gencodec.methods.intra.stages import groups_of, stages
 from gencodec.nn.exact import convert
 from gencodec.nn.exact_io import export_exact
 from gencodec.nn.state import freeze_tables
@@ -19,12 +21,27 @@ CPU = torch.device("cpu")
 C, CZ = 8, 6
 
 
-def make_model(seed=0, extra=0):
+GROUPS = ([0, 5], [1, 2], [3, 4, 6, 7])
+STAGES = [
+    *(Stage(0, 2, (place,)) for place in range(4)),
+    *(Stage(0, 1, (place,)) for place in (1, 2, 3)),
+    *(Stage(group, 1, pair) for group in (1, 2) for pair in ((0, 1), (2, 3))),
+]
+
+
+def make_prior(extra=0, staged=False):
+    if staged:
+        return StagedPrior(GROUPS, (16, 16, 24), STAGES)
+    return LatentPrior(C, CZ, width=16, context=24, extra_channels=extra)
+
+
+def make_model(seed=0, extra=0, staged=False):
     torch.manual_seed(seed)
-    model = LatentModel(C, CZ, width=16, context=24, extra_channels=extra)
+    model = LatentModel(make_prior(extra, staged), 24)
     for table, _ in model.prior.tables():
         nn.init.normal_(table.anchors)
-    model.hyper_analysis.rest[-1].weight.data.mul_(8)
+    if model.hyper_analysis:
+        model.hyper_analysis.rest[-1].weight.data.mul_(8)
     convert(model.prior)
     return model.eval()
 
@@ -38,9 +55,11 @@ def weights_of(model):
     )
 
 
-def make_coder(seed=0, extra=0, tensors=None):
-    model = make_model(seed, extra)
-    fresh = LatentModel(C, CZ, width=16, context=24, extra_channels=extra)
+def make_coder(seed=0, extra=0, tensors=None, staged=False):
+    model = make_model(seed, extra, staged)
+    fresh = LatentModel(make_prior(extra, staged), 24)
+    if staged:
+        return LatentCoder.load(fresh, tensors if tensors is not None else weights_of(model))
     fresh.hyper_analysis.load_state_dict(model.hyper_analysis.state_dict())
     for module in fresh.hyper_analysis.modules():
         if hasattr(module, "anchors"):
@@ -55,10 +74,11 @@ def code(coder, y, quality, extra=None):
     return coded, encoder.finish()
 
 
+@pytest.mark.parametrize("staged", [False, True])
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (16, 28)])
 @pytest.mark.parametrize("quality", [0, 20, 63])
-def test_round_trip(size, quality):
-    coder = make_coder()
+def test_round_trip(size, quality, staged):
+    coder = make_coder(staged=staged)
     y = torch.randn(1, C, *size) * 2.0 ** (quality / 16)
     coded, payload = code(coder, y, quality)
     decoder = SymbolDecoder(payload)
@@ -66,20 +86,22 @@ def test_round_trip(size, quality):
     decoder.finish()
     assert torch.equal(back.y_hat, coded.y_hat)
     assert all(np.array_equal(a, b) for a, b in zip(back.symbols, coded.symbols, strict=True))
-    assert [s.dtype for s in back.symbols] == [np.dtype(np.int32)] * (1 + PASSES)
-    assert sum(s.size for s in back.symbols[1:]) == C * size[0] * size[1]
+    assert [s.dtype for s in back.symbols] == [np.dtype(np.int32)] * (len(STAGES) if staged else 1 + PASSES)
+    assert sum(s.size for s in back.symbols[0 if staged else 1 :]) == C * size[0] * size[1]
 
 
-def test_y_hat_is_near_y():
-    coder = make_coder()
+@pytest.mark.parametrize("staged", [False, True])
+def test_y_hat_is_near_y(staged):
+    coder = make_coder(staged=staged)
     y = torch.randn(1, C, 8, 8) * 3
     coded, _ = code(coder, y, 30)
     coded_places = torch.from_numpy(np.abs(coded.y_hat.numpy() - y.numpy()))
     assert coded_places.median() <= 0.5  # but for the places that are zero by definition
 
 
-def test_huge_latents_escape_and_come_back():
-    coder = make_coder()
+@pytest.mark.parametrize("staged", [False, True])
+def test_huge_latents_escape_and_come_back(staged):
+    coder = make_coder(staged=staged)
     y = torch.randn(1, C, 4, 4)
     y[0, 0, 0, 0], y[0, 3, 2, 1] = 1e9, -3000
     coded, payload = code(coder, y, 10)
@@ -97,16 +119,17 @@ def test_integer_context_of_earlier_frames_takes_part():
         decoder.finish()
 
 
-def test_estimated_and_real_size_agree():
-    model = make_model()
+@pytest.mark.parametrize("staged", [False, True])
+def test_estimated_and_real_size_agree(staged):
+    model = make_model(staged=staged)
     for head in model.prior.heads():
         nn.init.zeros_(head.weight)  # mean 0 and one scale, known below: latents that fit their tables
-    coder = make_coder(tensors=weights_of(model))
+    coder = make_coder(tensors=weights_of(model), staged=staged)
     for quality, index in ((0, 20), (24, 31), (48, 41)):
         y = torch.randn(1, C, 32, 40) * index_to_scale(torch.tensor(float(index)))
         coded, payload = code(coder, y, quality)
         z = coded.symbols[0]
-        z_bits = coder.z_tables.bits(z, z_table_index(z.shape, quality)).sum()
+        z_bits = 0 if staged else coder.z_tables.bits(z, z_table_index(z.shape, quality)).sum()
         with torch.no_grad():
             estimate = model(y, torch.tensor([quality])).y_bits.item() + z_bits
         assert abs(8 * len(payload) - estimate) <= 0.01 * estimate + 64
@@ -127,14 +150,15 @@ def test_one_altered_table_entry_is_noticed():
     assert any(not np.array_equal(a, b) for a, b in zip(back.symbols, coded.symbols, strict=True))
 
 
-def test_one_altered_weight_changes_the_fingerprint_and_is_refused():
-    coder = make_coder()
+@pytest.mark.parametrize("staged", [False, True])
+def test_one_altered_weight_changes_the_fingerprint_and_is_refused(staged):
+    coder = make_coder(staged=staged)
     recorded = coder.fingerprint(CPU)
     coder.self_test(CPU, recorded)
-    tensors = weights_of(make_model())
-    tensors["latents.prior.near.2.conv_out.weight"][0, 0, 0, 0] += 1
+    tensors = weights_of(make_model(staged=staged))
+    tensors[f"latents.prior.{'nets.7' if staged else 'near.2'}.conv_out.weight"][-1, 0, 0, 0] += 1
     with pytest.raises(InexactDevice, match="--device cpu"):
-        make_coder(tensors=tensors).self_test(CPU, recorded)
+        make_coder(tensors=tensors, staged=staged).self_test(CPU, recorded)
 
 
 def test_every_element_is_coded_once_and_every_pass_meets_every_place():
@@ -145,6 +169,57 @@ def test_every_element_is_coded_once_and_every_pass_meets_every_place():
     diagonal = masks[:2].any(0)[:, :2, :2]
     assert torch.equal(diagonal[:, 0, 0], diagonal[:, 1, 1])  # ... and after two passes a checkerboard
     assert len(masks) == PASSES
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 4), (7, 9)])
+def test_stages_code_every_element_once_and_look_at_nothing_later(size):
+    """What a stage says must not change with anything that is coded in it or behind it."""
+    prior = make_model(staged=True).prior
+    y, quality = torch.randint(-9, 10, (1, C, *size)).float(), torch.tensor([40])
+    count, known = torch.zeros(1, C, *size), torch.zeros(1, C, *size)
+    for number, turn in enumerate(prior.turns(*size)):
+        later = torch.where(count.bool(), y, torch.randint(-9, 10, y.shape).float())
+        said = prior.predict(number, y[:, :0], known, quality)
+        turn.put(count, turn.of(count) + 1)
+        turn.put(known, turn.of(y))
+        assert all(part.shape == turn.of(y).shape for part in said)
+        found = predict_all(prior, y[:, :0], torch.where(count.bool(), y, later), quality)[number]
+        assert all(torch.equal(a[:, turn.mask], b[:, turn.mask]) for a, b in zip(said, found, strict=True))
+    assert (count == 1).all()
+
+
+def order_of_the_page(height, width):
+    """Section "Payload" of docs/methods/intra.md: (channel, row, column) of each symbol, stage by stage."""
+    brightness = [range(1), range(1, 6), range(6, 21), range(21, 57), range(57, 120)]
+    difference = [range(1), range(0), range(1, 6), range(6, 16), range(16, 36)]
+    corners = {"A": (0, 0), "B": (1, 1), "C": (0, 1), "D": (1, 0)}
+    plan = [(0, "A", 2), (0, "B", 2), (0, "C", 2), (0, "D", 2), (0, "B", 1), (0, "C", 1), (0, "D", 1)]
+    plan += [(1, corner, 1) for corner in "ABCD"]
+    plan += [(group, pair, 1) for group in (2, 3, 4) for pair in ("AB", "CD")]
+    for group, letters, step in plan:
+        of_colours = [(first + c) for first in (120, 156) for c in difference[group]]
+        places = [corners[letter] for letter in letters]
+        grid = [(r, c) for r in range(0, height, step) for c in range(0, width, step)]
+        at = [(r, c) for r, c in grid if (r // step % 2, c // step % 2) in places]
+        channels = [*brightness[group], *of_colours]
+        yield [(channel, r, c) for channel in channels for r, c in at]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (7, 10)])
+def test_key_frames_are_coded_in_the_order_of_the_page(size):
+    prior = StagedPrior(groups_of(192), [8] * 5, stages())
+    found = []
+    for turn in prior.turns(*size):
+        numbers = (
+            torch.arange(192)[:, None, None] * 10000
+            + torch.arange(size[0])[:, None] * 100
+            + torch.arange(size[1])
+        )
+        coded = turn.of(numbers[None])[0][turn.mask].tolist()
+        found.append([(n // 10000, n // 100 % 100, n % 100) for n in coded])
+    assert found == list(order_of_the_page(*size))
+    with pytest.raises(ValueError, match="too few"):
+        groups_of(48)
 
 
 def test_likelihood_equals_compressai():

@@ -36,7 +36,7 @@ from gencodec.container import Reader
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.latents import z_table_index
 from gencodec.entropy.motion import LIMIT, code_field
-from gencodec.entropy.prior import pass_masks, round_index
+from gencodec.entropy.prior import pass_masks, predict_all, round_index
 from gencodec.methods.intra.share_choice import Seen
 from gencodec.methods.s2vc import share_search
 from gencodec.methods.s2vc.codec import MAX_PERIOD, S2vc
@@ -556,8 +556,9 @@ def estimated_bits(coder: LoopCoder, state: LoopState, coded: Coded, quality: in
     unit = motion_unit(quality)
     before = None if state.motion is None else state.motion // unit
     bits = coder.motion.bits(motion[0].int().numpy() // unit, before)
+    assert coder.latents.z_tables
     bits += float(coder.latents.z_tables.bits(z, z_table_index(z.shape, int(level))).sum())
-    turns = zip(pass_masks(*y_hat.shape[1:]), prior.predict_all(features, y_hat, level), strict=True)
+    turns = zip(pass_masks(*y_hat.shape[1:]), predict_all(prior, features, y_hat, level), strict=True)
     for turn, (mask, (_, index)) in enumerate(turns):
         index = round_index(index)[mask]
         symbols = y_hat[mask]

@@ -285,10 +285,12 @@ def test_so_many_clips_send_hyper_latents(records: Path, share: float, sent: int
 def test_hyper_latents_that_are_not_sent_do_not_train(records: Path) -> None:
     task = prior_task(records, replace(PRIOR, hyper=0.0))
     task.step(DRAWS, 0.5)
+    assert task.model.latents.hyper_analysis
     assert not _has_gradient(task.model.latents.hyper_analysis)
     assert _has_gradient(task.model.latents.prior.first_in)
     task = prior_task(records, replace(PRIOR, hyper=1.0))
     task.step(DRAWS, 0.5)
+    assert task.model.latents.hyper_analysis
     assert _has_gradient(task.model.latents.hyper_analysis)
 
 
@@ -296,8 +298,10 @@ def test_tables_are_counted_on_what_encoders_would_send(records: Path) -> None:
     """Whichever takes fewer bits: none of the hyper-latents, where they say nothing."""
     task = prior_task(records)
     bank = RecordBank(records)
+    analysis = task.model.latents.hyper_analysis
+    assert analysis
     with torch.no_grad():
-        last = cast("torch.nn.Conv2d", task.model.latents.hyper_analysis.rest[-1])
+        last = cast("torch.nn.Conv2d", analysis.rest[-1])
         cast("Tensor", last.bias).add_(3.0)
         task.model.latents.z_index.anchors.fill_(0.0)  # dear, and the same everywhere
     _, of_z = counted(task.model.eval(), bank)

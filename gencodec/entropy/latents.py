@@ -1,8 +1,8 @@
-"""The shared latent coder: y and its hyper-latents to and from one packet's symbols.
+"""The shared latent coder: y, and hyper-latents where its prior has them, to and from one packet's symbols.
 
-    encode   y ─► z ─► put(z) ─► features ─┬► mean, index ─► put(quarter of y) ─┬─► y_hat
-    decode             get(z) ─► features ─┴► mean, index ─► get(quarter of y) ─┘
-                                           ▲──────── four times ────────────────┘
+    encode   y ─► z ─► put(z) ─► features ─┬► mean, index ─► put(what this turn codes) ─┬─► y_hat
+    decode             get(z) ─► features ─┴► mean, index ─► get(what this turn codes) ─┘
+                                           ▲──────────── turn by turn ──────────────────┘
 
 Everything right of z is integers; both sides run the same lines, so the decoder's tables are the encoder's.
 """
@@ -21,8 +21,10 @@ from torch import Tensor
 from gencodec.codec import InexactDevice
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.model import LatentModel
-from gencodec.entropy.prior import HYPER_STRIDE, MEAN_STEP, pass_masks, round_index
+from gencodec.entropy.prior import HYPER_STRIDE, predict_all, round_index
+from gencodec.entropy.scales import MEAN_STEP
 from gencodec.entropy.tables import CdfTables
+from gencodec.entropy.turns import Turn
 from gencodec.nn.exact import pattern
 from gencodec.nn.exact_io import load_exact
 from gencodec.nn.quality import NUM_QUALITIES
@@ -31,13 +33,12 @@ Z_BANDS = 8  # hyper-latents have tables of their own for every eight qualities
 LOST = 16.0  # bits that a step of a symbol is worth where its table codes nothing
 MAX_LATENT = 4096  # |symbol|; far beyond what 8-bit pictures give, and exact in float32 with any mean
 
-# What a stage is done with: (symbols or None, table_index, tables) -> symbols
-Stage = Callable[[Tensor, Tensor, np.ndarray], Tensor]
+Code = Callable[[Turn, Tensor, Tensor], Tensor]  # a turn, its means and scale indices -> its symbols
 
 
 @dataclass(frozen=True)
 class CodedLatents:
-    """y_hat (1,C,H,W) float32 on a grid of 1/8, and int32 symbols in coding order: z, then y by passes."""
+    """y_hat (1,C,H,W) float32 on a grid of 1/8, and int32 symbols in coding order: z, if any, then y."""
 
     y_hat: Tensor
     symbols: list[np.ndarray]
@@ -46,33 +47,34 @@ class CodedLatents:
 class Trial(NamedTuple):
     """One way to code y: hyper-latents z, y_hat, the prior's means and table indices (1,C,H,W).
 
-    Symbols and tables of each pass; the cost in bits.
+    Symbols and tables of each turn; the cost in bits.
     """
 
     z: Tensor
     y_hat: Tensor
     means: Tensor
     indices: Tensor
-    passes: list[tuple[np.ndarray, np.ndarray]]
+    turns: list[tuple[np.ndarray, np.ndarray]]
     cost: float
 
 
 class LatentCoder:
     """Codes the latents of one method with its exact networks and stored tables. Stateless between calls."""
 
-    def __init__(self, model: LatentModel, y_tables: CdfTables, z_tables: CdfTables) -> None:
-        if z_tables.num_tables != Z_BANDS * model.prior.z_channels:
-            raise ValueError(f"{Z_BANDS} x {model.prior.z_channels} tables for z, got {z_tables.num_tables}")
+    def __init__(self, model: LatentModel, y_tables: CdfTables, z_tables: CdfTables | None) -> None:
+        found, expected = (z_tables.num_tables if z_tables else 0), Z_BANDS * model.prior.z_channels
+        if found != expected:
+            raise ValueError(f"{expected} tables for z, got {found}")
         self.model, self.y_tables, self.z_tables = model.eval(), y_tables, z_tables
 
     @classmethod
     def load(cls, model: LatentModel, tensors: Mapping[str, Tensor], prefix: str = "latents.") -> LatentCoder:
         """Fill `model`'s exact layers and the tables from a file. Raises ValueError for another layout."""
         load_exact(model.prior, model.prior.tables(), tensors, f"{prefix}prior.")
-        y_tables, z_tables = (
-            CdfTables.from_tensors(tensors, f"{prefix}{name}_tables") for name in ("y", "z")
-        )
-        return cls(model, y_tables, z_tables)
+        y_tables = CdfTables.from_tensors(tensors, f"{prefix}y_tables")
+        if not model.prior.z_channels:
+            return cls(model, y_tables, None)
+        return cls(model, y_tables, CdfTables.from_tensors(tensors, f"{prefix}z_tables"))
 
     @torch.inference_mode()
     def encode(
@@ -84,11 +86,13 @@ class LatentCoder:
     ) -> CodedLatents:
         """Quantise y (1,C,H,W), in quantisation steps, and put its symbols into `encoder`."""
         trial = self._cheapest(y, quality, extra)
-        z_symbols = to_integers(trial.z)[0]
-        encoder.put(z_symbols, z_table_index(z_symbols.shape, quality), self.z_tables)
-        for symbols, tables in trial.passes:
+        sent = []
+        if self.z_tables:
+            sent.append(to_integers(trial.z)[0])
+            encoder.put(sent[0], z_table_index(sent[0].shape, quality), self.z_tables)
+        for symbols, tables in trial.turns:
             encoder.put(symbols, tables, self.y_tables)
-        return CodedLatents(trial.y_hat, [z_symbols, *(symbols for symbols, _ in trial.passes)])
+        return CodedLatents(trial.y_hat, sent + [symbols for symbols, _ in trial.turns])
 
     @torch.inference_mode()
     def decode(
@@ -103,16 +107,17 @@ class LatentCoder:
         q = torch.tensor([quality], device=device)
         symbols: list[np.ndarray] = []
 
-        def get_y(_: Tensor, index: Tensor, mask: np.ndarray) -> Tensor:
+        def get_y(turn: Turn, _: Tensor, index: Tensor) -> Tensor:
+            mask = turn.mask.cpu().numpy()
             coded = decoder.get(to_table_index(index)[mask], self.y_tables)
             symbols.append(coded)
             return placed(coded, mask, device)
 
-        z_shape = (self.model.prior.z_channels, *(-(-n // HYPER_STRIDE) for n in size))
-        z_symbols = decoder.get(z_table_index(z_shape, quality), self.z_tables)
-        symbols.append(z_symbols)
-        z = torch.from_numpy(z_symbols).to(device).float()[None]
-        return CodedLatents(self._passes(z, q, size, extra, get_y), symbols)
+        z = torch.zeros(1, self.model.prior.z_channels, *(-(-n // HYPER_STRIDE) for n in size), device=device)
+        if self.z_tables:
+            symbols.append(decoder.get(z_table_index(z.shape[1:], quality), self.z_tables))
+            z = torch.from_numpy(symbols[0]).to(z)[None]
+        return CodedLatents(self._by_turns(z, q, size, extra, get_y), symbols)
 
     @torch.inference_mode()
     def expected(self, y: Tensor, quality: int, extra: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -123,43 +128,46 @@ class LatentCoder:
     def _cheapest(self, y: Tensor, quality: int, extra: Tensor | None) -> Trial:
         """Whichever takes fewer bits: the hyper-latents that analysis gives, or none, all zero."""
         z = self.model.hyper_symbols(y.float(), torch.tensor([quality], device=y.device))
-        trials = [self._trial(y, one, quality, extra) for one in (z, torch.zeros_like(z))]
+        choices = (z, torch.zeros_like(z)) if self.z_tables else (z,)
+        trials = [self._trial(y, one, quality, extra) for one in choices]
         return min(trials, key=lambda trial: trial.cost)
 
     def _trial(self, y: Tensor, z: Tensor, quality: int, extra: Tensor | None) -> Trial:
         """What coding y (1,C,H,W) comes to under the hyper-latents z."""
         means, indices = torch.zeros_like(y, dtype=torch.float32), torch.zeros_like(y, dtype=torch.int64)
-        passes: list[tuple[np.ndarray, np.ndarray]] = []
-        z_symbols = to_integers(z)[0]
-        cost = float(self.z_tables.bits(z_symbols, z_table_index(z_symbols.shape, quality)).sum())
+        turns: list[tuple[np.ndarray, np.ndarray]] = []
+        cost = 0.0
+        if self.z_tables:
+            cost = float(self.z_tables.bits(to_integers(z)[0], z_table_index(z.shape[1:], quality)).sum())
 
-        def code(mean: Tensor, index: Tensor, mask: np.ndarray) -> Tensor:
+        def code(turn: Turn, mean: Tensor, index: Tensor) -> Tensor:
             nonlocal cost
-            here = torch.from_numpy(mask).to(y.device)
-            means.copy_(torch.where(here, mean, means))
-            indices.copy_(torch.where(here, round_index(index), indices))
-            wanted = to_integers(torch.round(y.float() - mean).clamp_(-MAX_LATENT, MAX_LATENT))[0][mask]
+            mask = turn.mask.cpu().numpy()
+            turn.put(means, mean)
+            turn.put(indices, round_index(index).long())
+            own = turn.of(y).float()
+            wanted = to_integers(torch.round(own - mean).clamp_(-MAX_LATENT, MAX_LATENT))[0][mask]
             tables = to_table_index(index)[mask]
             coded = np.where(tables < self.y_tables.skip, 0, wanted)
             lost = np.abs(wanted - coded).sum()
             cost += float(self.y_tables.bits(coded, tables).sum() + LOST * lost)
-            passes.append((coded, tables))
+            turns.append((coded, tables))
             return placed(coded, mask, y.device)
 
         q = torch.tensor([quality], device=y.device)
-        y_hat = self._passes(z, q, (y.shape[-2], y.shape[-1]), extra, code)
-        return Trial(z, y_hat, means, indices, passes, cost)
+        y_hat = self._by_turns(z, q, (y.shape[-2], y.shape[-1]), extra, code)
+        return Trial(z, y_hat, means, indices, turns, cost)
 
-    def _passes(
-        self, z: Tensor, quality: Tensor, size: tuple[int, int], extra: Tensor | None, code: Stage
+    def _by_turns(
+        self, z: Tensor, quality: Tensor, size: tuple[int, int], extra: Tensor | None, code: Code
     ) -> Tensor:
-        """What both sides do alike; `code(mean, index, mask)` gives the symbols of one pass, else zero."""
+        """What both sides do alike; `code(turn, mean, index)` gives the symbols of one turn, else zero."""
         prior = self.model.prior
         features = prior.features(z, quality, size, extra)
         y_hat = torch.zeros(1, prior.y_channels, *size, device=z.device)
-        for turn, mask in enumerate(pass_masks(prior.y_channels, *size, device=z.device)):
-            mean, index = prior.predict(turn, features, y_hat, quality)
-            y_hat = torch.where(mask, code(mean, index, mask[0].cpu().numpy()) + mean, y_hat)
+        for number, turn in enumerate(prior.turns(*size, z.device)):
+            mean, index = prior.predict(number, features, y_hat, quality)
+            turn.put(y_hat, code(turn, mean, index) + mean)
         return y_hat
 
     @torch.inference_mode()
@@ -173,7 +181,7 @@ class LatentCoder:
             extra = pattern((1, prior.extra_channels, *size), 13).to(device) if prior.extra_channels else None
             features = prior.features(z, q, size, extra)
             y_hat = pattern((1, prior.y_channels, *size), 41).to(device)
-            for mean, index in prior.predict_all(features, y_hat, q):
+            for mean, index in predict_all(prior, features, y_hat, q):
                 for values in (mean / MEAN_STEP, round_index(index)):
                     digest.update(to_integers(values).astype("<i4").tobytes())
         return digest.hexdigest()
@@ -210,7 +218,7 @@ def to_table_index(index: Tensor) -> np.ndarray:
 
 
 def placed(coded: np.ndarray, mask: np.ndarray, device: torch.device) -> Tensor:
-    """Symbols of one half -> float (1,C,H,W) with zeros in the other."""
+    """Symbols of one turn -> float (1,n,h,w) like its mask, zeros elsewhere."""
     out = np.zeros(mask.shape, np.float32)
     out[mask] = coded
     return torch.from_numpy(out)[None].to(device)

@@ -8,13 +8,14 @@ noisy estimate was eight times the true one (at 0.02 bpp). `latents.LatentCoder`
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from gencodec.entropy.prior import HYPER_STRIDE, LatentPrior, pass_masks, round_index
+from gencodec.entropy.prior import HYPER_STRIDE, LatentPrior, round_index
 from gencodec.entropy.scales import NUM_SCALES, SCALE_MAX, SCALE_MIN, SKIPPED_SCALES
+from gencodec.entropy.staged import StagedPrior
 from gencodec.nn.exact import ACT_MAX, round_clamp
 from gencodec.nn.layers import compand, conv3x3, pad_to_multiple
 from gencodec.nn.quality import QualityTable
@@ -59,11 +60,10 @@ def gaussian_bits(residual: Tensor, scale: Tensor) -> Tensor:
 
 
 class HyperAnalysis(nn.Module):
-    """y in quantisation steps -> z before rounding; encoder only, so in float."""
+    """Magnitudes of y, in quantisation steps -> z before rounding; encoder only, so in float."""
 
-    def __init__(self, y_channels: int, z_channels: int, width: int, *, magnitudes: bool = False) -> None:
+    def __init__(self, y_channels: int, z_channels: int, width: int) -> None:
         super().__init__()
-        self.magnitudes = magnitudes
         self.first = conv3x3(y_channels, width)
         self.quality = QualityTable(width)
         self.rest = nn.Sequential(
@@ -75,34 +75,31 @@ class HyperAnalysis(nn.Module):
 
     def forward(self, y: Tensor, quality: Tensor) -> Tensor:
         """(B,y_channels,H,W) -> (B,z_channels,ceil(H/4),ceil(W/4))."""
-        y = pad_to_multiple(compand(y), HYPER_STRIDE)
-        y = y.abs() if self.magnitudes else y
+        y = pad_to_multiple(compand(y), HYPER_STRIDE).abs()
         return self.rest(self.first(y) + self.quality(quality)[:, :, None, None])
 
 
-class LatentModel(nn.Module):
-    """Hyper-analysis and prior of one set of latents."""
+P = TypeVar("P", LatentPrior, StagedPrior)
 
-    def __init__(
-        self,
-        y_channels: int,
-        z_channels: int,
-        width: int = 64,
-        context: int = 96,
-        extra_channels: int = 0,
-        *,
-        centred: bool = False,
-    ) -> None:
+
+class LatentModel(nn.Module, Generic[P]):
+    """A prior, and the hyper-analysis of one that has hyper-latents; `width`: of that."""
+
+    def __init__(self, prior: P, width: int = 96) -> None:
         super().__init__()
-        self.hyper_analysis = HyperAnalysis(y_channels, z_channels, context, magnitudes=centred)
-        self.prior = LatentPrior(y_channels, z_channels, width, context, extra_channels, centred=centred)
-        self.skip = SKIPPED_RESIDUALS if centred else SKIPPED_SCALES  # tables below are not coded
+        self.hyper_analysis: HyperAnalysis | None = None
+        if prior.z_channels:
+            self.hyper_analysis = HyperAnalysis(prior.y_channels, prior.z_channels, width)
+        self.prior: P = prior
+        self.skip = SKIPPED_RESIDUALS if prior.centred else SKIPPED_SCALES  # tables below are not coded
         self.z_index = QualityTable(
-            z_channels, 24.0, 40.0
+            prior.z_channels, 24.0, 40.0
         )  # training only: shipped tables are counted, see export
 
     def hyper_symbols(self, y: Tensor, quality: Tensor) -> Tensor:
         """Integers z_hat (B,z_channels,h,w) within ±16, with straight-through gradient."""
+        if self.hyper_analysis is None:
+            return y.new_zeros(len(y), 0, *(-(-n // HYPER_STRIDE) for n in y.shape[2:]))
         return round_clamp(self.hyper_analysis(y, quality), 1.0, ACT_MAX)
 
     @torch.no_grad()
@@ -111,13 +108,8 @@ class LatentModel(nn.Module):
 
         A bias that has to grow to -8 would take a run's first thousands of steps.
         """
-        means = 0 if self.prior.centred else y.shape[1]
         deviation = y.square().mean((2, 3)).sqrt().clamp_min(SCALE_MIN)
-        index = torch.log(deviation / SCALE_MIN) / LOG_SCALE_STEP  # (B,y_channels)
-        bias = self.prior.bias_for(index, quality).mean(0)
-        for head in self.prior.heads():
-            head.weight[means:] *= 0.1
-            head.bias[means:] = bias
+        self.prior.begin_at(torch.log(deviation / SCALE_MIN) / LOG_SCALE_STEP, quality)
 
     def forward(
         self, y: Tensor, quality: Tensor, extra: Tensor | None = None, is_sent: Tensor | None = None
@@ -134,17 +126,24 @@ class LatentModel(nn.Module):
             z_hat, z_bits = z_hat * is_sent[:, None, None, None], z_bits * is_sent
 
         features = self.prior.features(z_hat, quality, (y.shape[-2], y.shape[-1]), extra)
-        y_hat = symbols = index = torch.zeros_like(y)
-        for turn, mask in enumerate(pass_masks(*y.shape[1:], device=y.device)):
-            mean, turn_index = self.prior.predict(turn, features, y_hat, quality)
-            turn_index = round_index(turn_index)
-            coded = round_clamp(self._residual(y, mean, turn_index), 1.0)
-            y_hat = torch.where(mask, coded + mean, y_hat)
-            symbols, index = torch.where(mask, coded, symbols), torch.where(mask, turn_index, index)
-        bits = gaussian_bits(symbols, index_to_scale(index))
-        if not self.training:
-            bits = torch.where(index < self.skip, 0.0, bits)
-        return LatentEstimate(y_hat, bits.sum((1, 2, 3)), z_bits, z_hat, symbols, index)
+        y_hat, symbols, indices = (torch.zeros_like(y) for _ in range(3))  # without gradients
+        y_bits = y.new_zeros(len(y))
+        for number, turn in enumerate(self.prior.turns(y.shape[2], y.shape[3], y.device)):
+            mean, index = self.prior.predict(number, features, y_hat, quality)
+            index = round_index(index)
+            coded = round_clamp(self._residual(turn.of(y), mean, index), 1.0)
+            y_bits = y_bits + self._bits(coded[..., turn.mask], index[..., turn.mask])
+            with torch.no_grad():
+                turn.put(y_hat, coded + mean)
+                turn.put(symbols, coded)
+                turn.put(indices, index)
+        y_hat = y_hat + (y - y.detach())  # a mean cancels out: coded + mean has the gradient of y
+        return LatentEstimate(y_hat, y_bits, z_bits, z_hat, symbols, indices)
+
+    def _bits(self, coded: Tensor, index: Tensor) -> Tensor:
+        """Of symbols (B,n) under scale indices (B,n): (B,)."""
+        bits = gaussian_bits(coded, index_to_scale(index))
+        return (bits if self.training else torch.where(index < self.skip, 0.0, bits)).sum(1)
 
     def _residual(self, y: Tensor, mean: Tensor, index: Tensor) -> Tensor:
         """y - mean; outside of training zero where the coder codes nothing, as `LatentCoder` does."""

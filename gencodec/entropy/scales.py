@@ -4,6 +4,7 @@ from __future__ import annotations
 
 NUM_SCALES = 64
 SCALE_MIN, SCALE_MAX = 0.11, 32.0
+MEAN_STEP = 2.0**-3  # the grid of means, in quantisation steps
 
 # Scales whose symbols are zero by definition. At 0.207 (index 7) one symbol in 64 would differ from zero.
 # Coding costs 8.4 bits for each of those, all zeros counted, and as they lie just beyond 1/2 it lowers the

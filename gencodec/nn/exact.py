@@ -118,8 +118,7 @@ class ExactConv2d(nn.Module):
         if bias_add is not None:
             bias = bias + bias_add[:, :, None, None]
         if not self.exact:
-            with torch.autocast(x.device.type, enabled=False):
-                out = F.conv2d(x.float(), self.weight, stride=self.stride, padding=self.padding) + bias
+            out = F.conv2d(x.to(self.weight), self.weight, stride=self.stride, padding=self.padding) + bias
             return F.leaky_relu(out, SLOPE) if self.activation else out
         product_step = self.product_step()[:, None, None]
         total = self._sums(x, "conv" if self.training else self.way or safe_way(x.device))

@@ -30,6 +30,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     add("--out", type=Path, default=Path("runs/intra"), help="checkpoint and log; resumed if there")
     add("--lpips", type=Path, help="VGG16 with LPIPS heads (.safetensors): adds LPIPS-VGG and DISTS")
     add("--init", type=Path, help="weights (.safetensors) to begin from instead of from nothing")
+    add("--new-prior", action="store_true", help="take the transforms of --init alone, train the prior anew")
     add_budget(parser)
     add("--batch", type=int, default=Recipe().batch, help="pictures a step")
     add("--crop", type=int, default=Recipe().crop, help="pixels a side, a multiple of 64")
@@ -92,11 +93,12 @@ def train_intra(args: list[str]) -> None:
     device = torch.device(options.device)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # every batch has the same shape
-    recipe = recipe_for(options.batch, options.crop, device, CONTINUE if options.init else None)
+    goes_on = options.init and not options.new_prior
+    recipe = recipe_for(options.batch, options.crop, device, CONTINUE if goes_on else None)
     recipe = recipe.with_shares(options.shares) if options.shares else recipe
     bank = PictureBank(options.data, crop=recipe.crop, limit=options.limit)
     task = IntraTask(recipe, str(options.lpips) if options.lpips else None, device, options.seed)
     if options.init:
-        task.start_from(load_file(options.init)[0])
+        task.start_from(load_file(options.init)[0], new_prior=options.new_prior)
     source = BatchSource(bank, recipe.batch, device, options.seed + int(1e6))
     Trainer(task, source, options.out, *budgets(options)).run()

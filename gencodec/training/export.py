@@ -15,18 +15,19 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gencodec.entropy.latents import Z_BANDS, LatentCoder
+from gencodec.entropy.latents import LatentCoder
 from gencodec.entropy.tables import CdfTables
 from gencodec.methods.intra.model import NOT_FLOAT, IntraModel
 from gencodec.nn.exact import convert, exact_layers, project
 from gencodec.nn.exact_io import export_exact
 from gencodec.nn.quality import NUM_QUALITIES
 from gencodec.nn.state import export_float
-from gencodec.training.counting import HyperCounts, SymbolCounts
+from gencodec.training.counting import SymbolCounts
 from gencodec.training.data import PictureBank
 from gencodec.training.trainer import load_checkpoint as read_checkpoint
 
 PREFIX = "latents."
+BANDS = 8  # of qualities, to count in evenly
 
 
 def load_checkpoint(path: Path) -> IntraModel:
@@ -46,30 +47,23 @@ def load_checkpoint(path: Path) -> IntraModel:
 
 
 @torch.inference_mode()
-def counted_tables(
-    model: IntraModel, pictures: PictureBank, rounds: int, seed: int = 0
-) -> tuple[CdfTables, CdfTables]:
-    """Tables of y and of z, from `rounds` batches for each eight qualities."""
-    generator = np.random.default_rng(seed)
-    of_y, of_z = SymbolCounts(), HyperCounts(model.config.z_channels)
-    per_band = NUM_QUALITIES // Z_BANDS
-    for i in range(rounds * Z_BANDS):
-        q = i % Z_BANDS * per_band + i // Z_BANDS % per_band
-        x = pictures.batch(8, generator)
-        quality = torch.full((len(x),), q)
+def counted_tables(model: IntraModel, pictures: PictureBank, rounds: int, seed: int = 0) -> CdfTables:
+    """Tables of y, from `rounds` batches for each eight qualities."""
+    generator, counts = np.random.default_rng(seed), SymbolCounts()
+    per_band = NUM_QUALITIES // BANDS
+    for i in range(rounds * BANDS):
+        quality = torch.full((8,), i % BANDS * per_band + i // BANDS % per_band)
+        x = pictures.batch(len(quality), generator)
         estimate = model.latents(model.transforms.to_latents(x, quality), quality)
-        of_y.add(estimate.symbols, estimate.scale_index)
-        of_z.add(estimate.z_hat, quality.tolist())
-    return of_y.tables(model.latents.skip), of_z.tables()
+        counts.add(estimate.symbols, estimate.scale_index)
+    return counts.tables(model.latents.skip)
 
 
-def export_intra(
-    model: IntraModel, y_tables: CdfTables, z_tables: CdfTables
-) -> tuple[dict[str, Tensor], str]:
+def export_intra(model: IntraModel, y_tables: CdfTables) -> tuple[dict[str, Tensor], str]:
     """Tensors of the weights file, and the fingerprint of the exact networks as loaded from it."""
     prior = model.latents.prior
     tensors = export_exact(prior, prior.tables(), f"{PREFIX}prior.")
-    tensors |= y_tables.to_tensors(f"{PREFIX}y_tables") | z_tables.to_tensors(f"{PREFIX}z_tables")
+    tensors |= y_tables.to_tensors(f"{PREFIX}y_tables")
     tensors |= export_float(model, skip=NOT_FLOAT)
     fresh = IntraModel()
     coder = LatentCoder.load(fresh.latents, tensors)
@@ -94,7 +88,7 @@ def main(args: list[str]) -> None:
     options = parser.parse_args(args)
     model = load_checkpoint(options.checkpoint)
     bank = PictureBank(options.data, crop=options.crop, limit=options.limit)
-    tensors, fingerprint = export_intra(model, *counted_tables(model, bank, options.rounds))
+    tensors, fingerprint = export_intra(model, counted_tables(model, bank, options.rounds))
     metadata = {
         "fingerprint": fingerprint,
         "licence": "MIT",

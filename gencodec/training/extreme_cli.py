@@ -21,7 +21,7 @@ from gencodec.methods.extreme.settings import CODED_BY
 from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.model import CodingLoop
 from gencodec.methods.s2vc.rendering import Renderer
-from gencodec.nn.state import export_float
+from gencodec.nn.state import config_from, export_float, load_float
 from gencodec.training.banks import add_clips, named_clips
 from gencodec.training.cli import add_budget, budgets, check_budget
 from gencodec.training.data import Bank, BatchSource
@@ -31,7 +31,7 @@ from gencodec.training.extreme_examples import CleanExamples, CodedExamples
 from gencodec.training.extreme_record import AHEAD, FARTHEST, AnchorBank, Models, record
 from gencodec.training.moving_mnist import MovingMnist
 from gencodec.training.trainer import Trainer, load_checkpoint
-from gencodec.weights import load_named, save_whole
+from gencodec.weights import load_file, load_named, save_whole
 
 RECORD_CROP = 160
 MOST = 60  # frames of a clip that are kept in memory
@@ -51,7 +51,7 @@ def parse(args: list[str]) -> argparse.Namespace:
         "--digits", type=Path, help="instead: MNIST images (idx, .gz), which bounce in grey clips (predictor)"
     )
     add("--init", type=Path, help="checkpoint to begin from (predictor)")
-    add("--predictor", type=Path, help="checkpoint of a predictor stage (export)")
+    add("--predictor", type=Path, help="checkpoint of a predictor stage, or a weights file (export)")
     add("--config", default="{}", help='JSON, fields of PredictorConfig: {"widths": [32, 64]}')
     add("--recipe", default="{}", help='JSON, fields of PredictorRecipe: {"perceptual_from": 0.2}')
     add("--out", type=Path, help="checkpoint and log, records, or the weights file (runs/extreme-STAGE)")
@@ -117,21 +117,31 @@ def _predictor(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    state = load_checkpoint(options.predictor)
-    config = PredictorConfig(**state["task"]["config"])
-    net = PredictorNet(config)
-    net.load_state_dict(state["ema"])
+    net, training = _trained(options.predictor)
     metadata = {
-        "predictor": json.dumps(asdict(config)),
+        "predictor": json.dumps(asdict(net.config)),
         "licence": "MIT",
         "method": "extreme",
         "preset": "tiny",
         "commit": commit(),
         "parameters": str(sum(p.numel() for p in net.parameters())),
-        "training": json.dumps([last_log_line(options.predictor.parent / "log.jsonl")]),
+        "training": training,
     }
-    tensors = {name: t.contiguous() for name, t in export_float(net, skip=()).items()}
+    tensors = {name: t.contiguous() for name, t in export_float(net, skip=(), int8=True).items()}
     save_whole(tensors, options.out.with_suffix(".safetensors"), metadata)
+
+
+def _trained(path: Path) -> tuple[PredictorNet, str]:
+    """The predictor of a checkpoint or of a weights file, and how it was trained."""
+    if path.suffix == ".safetensors":
+        tensors, metadata = load_file(path)
+        net = PredictorNet(config_from(PredictorConfig, metadata["predictor"]))
+        load_float(net, tensors, skip=())
+        return net, metadata["training"]
+    state = load_checkpoint(path)
+    net = PredictorNet(PredictorConfig(**state["task"]["config"]))
+    net.load_state_dict(state["ema"])
+    return net, json.dumps([last_log_line(path.parent / "log.jsonl")])
 
 
 def _recipe(options: argparse.Namespace) -> PredictorRecipe:

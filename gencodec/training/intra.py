@@ -27,7 +27,7 @@ from gencodec.metrics.lpips import Lpips
 from gencodec.nn.equalise import equalise
 from gencodec.nn.exact import convert, exact_layers, project
 from gencodec.nn.exact_io import load_exact
-from gencodec.nn.precision import half_precision
+from gencodec.nn.precision import half_precision, has_bfloat16
 from gencodec.nn.quality import NUM_QUALITIES, log_spaced
 from gencodec.nn.state import load_float, thaw_tables
 from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
@@ -46,7 +46,7 @@ class IntraTask:
         self.generator = np.random.default_rng(seed)
         self.model = IntraModel().to(device).to(memory_format=torch.channels_last)
         self.perceptual = PerceptualLoss(lpips_file).to(device).to(memory_format=torch.channels_last)
-        if device.type == "cpu":
+        if not has_bfloat16(device):
             self.perceptual.use_winograd()
         self.alex = Lpips.load().to(device)
         self.critic = ProjectedCritic(self.perceptual.channels).to(device)
@@ -57,13 +57,17 @@ class IntraTask:
         self.exact = self.calibrated = False
         self.rescaled = False  # since the trainer last looked
 
-    def start_from(self, tensors: Mapping[str, Tensor]) -> None:
-        """Begin at shipped weights. Raises ValueError for those of another layout."""
+    def start_from(self, tensors: Mapping[str, Tensor], *, new_prior: bool = False) -> None:
+        """Begin at shipped weights, with `new_prior` at their transforms alone.
+
+        Raises ValueError for those of another layout.
+        """
         prior = self.model.latents.prior
-        load_exact(prior, prior.tables(), tensors, "latents.prior.")
+        if not new_prior:
+            load_exact(prior, prior.tables(), tensors, "latents.prior.")
+            self.exact = self.calibrated = True
         load_float(self.model, tensors, skip=NOT_FLOAT)
         thaw_tables(self.model)
-        self.exact = self.calibrated = True
 
     def phase(self, progress: float) -> str:
         """Name of the phase at `progress` in [0,1)."""
@@ -119,8 +123,9 @@ class IntraTask:
         latents = self.model.latents.train()
         with torch.no_grad():
             y = self.model.transforms.to_latents(x, quality)
-        estimate = latents(y, quality)
-        rate = (estimate.y_bits + estimate.z_bits) / (x.shape[-1] * x.shape[-2])  # (B,) bpp
+        with half_precision(self.device):  # as integers, exact networks switch it off themselves
+            estimate = latents(y.float(), quality)
+        rate = estimate.y_bits / (x.shape[-1] * x.shape[-2])  # (B,) bpp
         loss = (rate / log_spaced(quality, self.recipe.lambda_min, self.recipe.lambda_max)).mean()
         self._update(loss)
         if self.exact:
@@ -209,11 +214,10 @@ def means(shown: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def parameter_groups(model: IntraModel) -> list[dict[str, Any]]:
     """Parameters for the optimizer, with a factor on the learning rate as "scale".
 
-    z_index counts table indices and the strength octaves, where weights are near 0.05: at the weights' rate
-    they would stay where they begin. The cosine transform is close to what it ends as.
+    The strength counts octaves, where weights are near 0.05: at the weights' rate it would stay where it
+    begins. The cosine transform is close to what it ends as.
     """
     scales = {
-        20.0: [*model.latents.z_index.parameters()],
         10.0: [*model.transforms.synthesis.log2_strength.parameters()],
         0.1: [*model.transforms.synthesis.linear.parameters()],
     }

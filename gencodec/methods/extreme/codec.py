@@ -59,10 +59,10 @@ class Extreme(Codec):
 
     name: ClassVar[str] = "extreme"
     codec_id: ClassVar[int] = 2
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     qualities: ClassVar[range] = range(NUM_QUALITIES)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-        "tiny": (("extreme-tiny-1", *CODED_BY),),
+        "tiny": (("extreme-tiny-2", *CODED_BY),),
         "paper": (),  # from a folder: `weights_from`
     }
     paper: ClassVar[str] = "Extreme Video Compression, https://arxiv.org/abs/2402.08934"

@@ -1,11 +1,11 @@
-"""`intra`: every frame a key frame, by the shared hyperprior image codec. All that goes on the wire is here.
+"""`intra`: every frame a key frame, by the shared image codec. All that goes on the wire is here.
 
     frame ─► x (padded) ─► Analysis ─► y ─► LatentCoder ─► payload
     payload ─► LatentCoder ─► y_hat ─► Synthesis ─► x_hat (cropped)
 
-A packet holds one frame; its payload is the entropy coder's bytes: z, then y in four passes.
-Follows Ballé et al. 2018 (arXiv 1802.01436), Minnen et al. 2018 (1809.02736) and, for training a synthesis to
-please the eye at low rates, Mentzer et al. 2020 (HiFiC, 2006.09965). Written from the papers; MIT.
+A packet holds one frame; its payload is the entropy coder's bytes: y in the stages of `stages`.
+Follows Minnen et al. 2018 (arXiv 1809.02736), He et al. 2022 (ELIC, 2203.10886) and, for training a
+synthesis to please the eye, Mentzer et al. 2020 (HiFiC, 2006.09965). Written from the papers; MIT.
 """
 
 from __future__ import annotations
@@ -109,10 +109,10 @@ class Intra(Codec):
 
     name: ClassVar[str] = "intra"
     codec_id: ClassVar[int] = 1
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     qualities: ClassVar[range] = range(64)
-    weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {"tiny": (("intra-tiny-4",),)}
-    paper: ClassVar[str] = "Mean-scale hyperprior, Minnen et al. 2018, https://arxiv.org/abs/1809.02736"
+    weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {"tiny": (("intra-tiny-5",),)}
+    paper: ClassVar[str] = "Grouped context model, He et al. 2022 (ELIC), https://arxiv.org/abs/2203.10886"
 
     def __init__(self, coder: KeyFrameCoder, preset: str, weights_id: int) -> None:
         self.coder, self.preset, self.weights_id, self.settings = coder, preset, weights_id, b""

@@ -10,7 +10,9 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from gencodec.entropy.model import LatentEstimate, LatentModel
+from gencodec.entropy.staged import StagedPrior
 from gencodec.methods.intra.networks import Config, Transforms
+from gencodec.methods.intra.stages import groups_of, stages
 from gencodec.nn.exact_io import load_exact
 from gencodec.nn.state import load_float
 
@@ -31,9 +33,8 @@ class IntraModel(nn.Module):
         super().__init__()
         self.config = config or Config()
         self.transforms = Transforms(self.config)
-        self.latents = LatentModel(
-            self.config.y_channels, self.config.z_channels, self.config.prior_width, self.config.context_width
-        )
+        groups = groups_of(self.config.y_channels)
+        self.latents = LatentModel(StagedPrior(groups, self.config.prior_widths, stages()))
 
     @classmethod
     def frozen(cls, tensors: Mapping[str, Tensor]) -> IntraModel:

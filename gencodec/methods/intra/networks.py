@@ -31,11 +31,9 @@ class Config:
     """Sizes of the tiny preset."""
 
     y_channels: int = 192
-    z_channels: int = 32
     synthesis_widths: tuple[int, int, int, int] = (112, 88, 56, 24)  # at 1/16, 1/8, 1/4, 1/2
     repair_blocks: tuple[int, int] = (6, 3)  # at 1/4, 1/2
-    prior_width: int = 64
-    context_width: int = 96
+    prior_widths: tuple[int, ...] = (96, 128, 160, 160, 160)  # of the networks of each group, see `stages`
 
 
 class Analysis(nn.Conv2d):

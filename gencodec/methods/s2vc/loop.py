@@ -1,6 +1,6 @@
 """The coding loop on the wire: frames to payloads and back, up to the coded picture.
 
-    INTRA      as in `intra`: z, then y in four passes
+    INTRA      as in `intra`: y in stages
     PREDICTED  motion from coarse to fine, then the residual: z, y in four passes
     both       behind that shares of the repair, where there are new ones
 

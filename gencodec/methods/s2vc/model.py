@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from gencodec.entropy.model import LatentModel
 from gencodec.entropy.motion_order import LIMIT
+from gencodec.entropy.prior import LatentPrior
 from gencodec.entropy.temporal import TemporalState, moved_along
 from gencodec.methods.intra.cosine import SIZE, dct_basis, from_blocks, log2_weights
 from gencodec.methods.intra.networks import Config as IntraConfig
@@ -123,14 +124,8 @@ class CodingLoop(nn.Module):
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
         self.config = c = config or Config()
-        self.latents = LatentModel(
-            c.y_channels,
-            c.z_channels,
-            c.prior_width,
-            c.context_width,
-            extra_channels=c.state_channels,
-            centred=True,
-        )
+        prior = LatentPrior(c.y_channels, c.z_channels, c.prior_width, c.context_width, c.state_channels)
+        self.latents = LatentModel(prior, c.context_width)
         self.temporal = TemporalState(IntraConfig().y_channels, c.y_channels, c.state_channels)
         self.register_buffer("basis", dct_basis(c.y_channels), persistent=False)
         gains = torch.exp2(log2_gains()[:, None] + log2_weights(c.y_channels))

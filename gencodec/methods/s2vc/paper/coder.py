@@ -18,7 +18,8 @@ from torch import Tensor
 
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.latents import MAX_LATENT, Z_BANDS, placed, to_integers, to_table_index, z_table_index
-from gencodec.entropy.prior import HYPER_STRIDE, MEAN_STEP, round_index
+from gencodec.entropy.prior import HYPER_STRIDE, round_index
+from gencodec.entropy.scales import MEAN_STEP
 from gencodec.entropy.tables import CdfTables
 from gencodec.methods.s2vc.paper.latents import PaperLatents
 from gencodec.methods.s2vc.paper.prior import LOG2_STEP_GRID, halves

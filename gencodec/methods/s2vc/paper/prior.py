@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gencodec.entropy.prior import MEAN_STEP, quality_shift
+from gencodec.entropy.staged import to_mean
 from gencodec.methods.s2vc.paper.config import PaperConfig
 from gencodec.nn.equalise import Link, headroom
 from gencodec.nn.exact import ACT_MAX, ACT_STEP, ExactConv2d, ExactPixelShuffle, round_clamp, to_activation
@@ -116,8 +116,7 @@ class PaperPrior(nn.Module):
             seen = torch.cat([to_activation(compand(y_known)), to_activation(params)], 1)
             out = self.near_out(self.near_mid(self.near_in(seen, self.near_quality(quality))))
         mean, index = out.chunk(2, 1)
-        mean = round_clamp(mean * torch.exp2(quality_shift(quality) - 3), MEAN_STEP, 1024.0)
-        return mean, 4 * index + _base_index(quality)
+        return to_mean(mean, quality), 4 * index + _base_index(quality)
 
     def tables(self) -> list[tuple[QualityTable, ExactConv2d]]:
         """Each quality table with the layer to whose bias its rows are added."""

@@ -1,0 +1,132 @@
+"""The prior of key frames: coefficients from low to high frequencies, each group from coarse to fine places.
+
+    y ─► means of few blocks ─► ... ─► means of all ─► next frequencies, by places ─► ... ─► y_hat
+         each stage: a network over all that is known, its own group at other places too ─► mean, index
+
+Hyper-latents would have to be paid for before the first symbol; here what is coded first, the lowest
+frequencies of few blocks, says what they would. y_hat lies on a grid of 1/8: an integer symbol plus a mean.
+Sources: groups of channels of growing size by checkerboards, He et al. 2022 (ELIC, arXiv 2203.10886, section
+3); gains for variable rate, Cui et al. 2021 (arXiv 2003.02012).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from gencodec.entropy.prior import ContextNet, base_index
+from gencodec.entropy.scales import MEAN_STEP
+from gencodec.entropy.turns import Turn, places
+from gencodec.nn.equalise import Link
+from gencodec.nn.exact import ExactConv2d, round_clamp, to_activation
+from gencodec.nn.layers import compand
+from gencodec.nn.quality import NUM_QUALITIES, QualityTable
+
+MEAN_MAX = 1024.0
+
+
+class Stage(NamedTuple):
+    """Which of y is coded at once: the channels of `group`, on every `step`-th row and column, where
+    `turns.places` of that grid is one of `at`.
+    """
+
+    group: int
+    step: int
+    at: tuple[int, ...]
+
+
+def quality_shift(quality: Tensor) -> Tensor:
+    """Octaves by which latents of `quality` (B,) are larger than the networks' range: 0..4, (B,1,1,1)"""
+    return (
+        torch.div(quality * 4 + NUM_QUALITIES // 2, NUM_QUALITIES, rounding_mode="floor")
+        .float()
+        .reshape(-1, 1, 1, 1)
+    )
+
+
+def to_mean(raw: Tensor, quality: Tensor) -> Tensor:
+    """A head's sums (B,C,H,W) as means on their grid: an eighth of them, for small ones matter."""
+    return round_clamp(raw * torch.exp2(quality_shift(quality) - 3), MEAN_STEP, MEAN_MAX)
+
+
+class StagedPrior(nn.Module):
+    """Means and scale indices of y in stages.
+
+    `groups`: the channels of each group, every channel in one of them, in the order of coding; `widths`: of
+    the networks of its stages; `stages`: group by group, every place of each once.
+    """
+
+    centred = False
+    z_channels = extra_channels = 0
+
+    def __init__(
+        self, groups: Sequence[Sequence[int]], widths: Sequence[int], stages: Sequence[Stage]
+    ) -> None:
+        super().__init__()
+        self.groups, self.stages = [torch.tensor(group) for group in groups], tuple(stages)
+        self.y_channels = sum(len(group) for group in groups)
+        self.order = torch.cat(self.groups)
+        self.seen = list(accumulate(len(group) for group in groups))  # channels up to each group
+        self.nets = nn.ModuleList(
+            ContextNet(self.seen[g], widths[g], 2 * len(groups[g])) for g, _, _ in self.stages
+        )
+        # Means begin near zero and move slowly: small latents round to zero best with a mean of zero, and the
+        # noise of training costs more there than a mean gives.
+        with torch.no_grad():
+            for head in self.heads():
+                head.weight[: len(head.weight) // 2].mul_(0.05)
+
+    def turns(self, height: int, width: int, device: torch.device | str = "cpu") -> tuple[Turn, ...]:
+        """The stages over y of that size."""
+        return tuple(self._turn(stage, height, width, device) for stage in self.stages)
+
+    def features(
+        self, z_hat: Tensor, quality: Tensor, size: tuple[int, int], extra: Tensor | None = None
+    ) -> Tensor:
+        """Nothing is known of y before its first stage: (B,0,H,W)."""
+        return z_hat.new_zeros(len(quality), 0, *size)
+
+    def predict(self, turn: int, features: Tensor, y_known: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and unrounded scale index (B,n,h,w) of stage `turn`, given y_hat of those before.
+
+        y_known (B,y_channels,H,W) is zero where nothing is known yet.
+        """
+        group, step, _ = self.stages[turn]
+        seen = self.order[: self.seen[group]].to(y_known.device)
+        known = to_activation(compand(y_known[:, seen, ::step, ::step]))
+        mean, index = self.nets[turn](known, quality).chunk(2, 1)
+        return to_mean(mean, quality), 4 * index + base_index(quality)
+
+    def heads(self) -> list[ExactConv2d]:
+        """The last layer of each stage."""
+        return [net.conv_out for net in self._nets()]
+
+    @torch.no_grad()
+    def begin_at(self, index: Tensor, quality: Tensor) -> None:
+        """Let the scales begin at `index` (B,y_channels), and depend on little else yet."""
+        bias = ((index - base_index(quality)[:, :, 0, 0]) / 4).mean(0)
+        for head, stage in zip(self.heads(), self.stages, strict=True):
+            own = self.groups[stage.group]
+            head.weight[len(own) :] *= 0.1
+            head.bias[len(own) :] = bias[own]
+
+    def tables(self) -> list[tuple[QualityTable, ExactConv2d]]:
+        """Each quality table with the layer to whose bias its rows are added."""
+        return [(net.quality, net.conv_in) for net in self._nets()]
+
+    def links(self) -> list[Link]:
+        """The chains of layers, for `equalise`."""
+        return [link for net in self._nets() for link in net.links()]
+
+    def _turn(self, stage: Stage, height: int, width: int, device: torch.device | str) -> Turn:
+        size = (-(-height // stage.step), -(-width // stage.step))
+        mask = torch.isin(places(*size, device), torch.tensor(stage.at, device=device))
+        channels = self.groups[stage.group].to(device)
+        return Turn(channels, stage.step, mask.expand(len(channels), -1, -1))
+
+    def _nets(self) -> Iterator[ContextNet]:
+        return cast("Iterator[ContextNet]", iter(self.nets))
