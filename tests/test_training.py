@@ -36,7 +36,7 @@ from gencodec.training.perceptual import PerceptualLoss
 from gencodec.training.recipe import CONTINUE, PHASES, Recipe
 from gencodec.training.trainer import Budget, Trainer, load_checkpoint
 from gencodec.video import write_video
-from gencodec.weights import load_file
+from gencodec.weights import load_file, load_named
 
 CPU = torch.device("cpu")
 TINY = replace(Recipe(), batch=2, crop=64, patch=4, repairs=2, windows=2, updates=2)
@@ -341,6 +341,23 @@ def test_training_goes_on_from_exported_weights(finished: Path, pictures: Path, 
     assert (begun.x_hat - expected.x_hat).abs().mean() < 0.02  # half precision, and rounding that it tips
     train(tmp_path / "run", pictures, "--steps", "2", "--init", str(weights))
     assert len(lines(tmp_path / "run")) == 2
+
+
+def test_a_new_prior_beside_old_transforms(pictures: Path, tmp_path: Path) -> None:
+    """`--new-prior` keeps what shows pictures, even if the file's prior has another layout."""
+    weights = tmp_path / "other.safetensors"
+    old = {n: t for n, t in load_named("intra-tiny-5")[0].items() if not n.startswith("latents.prior.")}
+    save_file(old, weights)
+    with pytest.raises(ValueError, match="lack"):
+        IntraTask(TINY, None, CPU, seed=0).start_from(load_file(weights)[0])
+    shares = ["--shares", "0.5", "0.5", "0", "0", "0"]
+    train(tmp_path / "run", pictures, "--steps", "4", "--init", str(weights), "--new-prior", *shares)
+    assert ["saturation" in line for line in lines(tmp_path / "run")] == [False, False, True, True]
+    found = export.load_checkpoint(tmp_path / "run" / "checkpoint.pt")
+    assert all(layer.exact for layer in exact_layers(found.latents.prior))
+    for name, value in found.transforms.state_dict().items():
+        if f"transforms.{name}" in old:
+            assert torch.allclose(value, old[f"transforms.{name}"].float(), atol=1e-6), name
 
 
 # ---- data and dependencies ---------------------------------------------------------------------------------
