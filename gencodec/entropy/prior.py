@@ -182,7 +182,7 @@ class LatentPrior(nn.Module):
 def predict_all(
     prior: Prior, features: Tensor, y_hat: Tensor, quality: Tensor
 ) -> list[tuple[Tensor, Tensor]]:
-    """`predict` of every turn where all of y_hat (B,C,H,W) is given: for tests of exactness."""
+    """`predict` of every turn where all of y_hat (B,C,H,W) is given: what devices are held to."""
     known, found = torch.zeros_like(y_hat), []
     for number, turn in enumerate(prior.turns(y_hat.shape[2], y_hat.shape[3], y_hat.device)):
         found.append(prior.predict(number, features, known, quality))
