@@ -38,6 +38,8 @@ def parse(args: list[str]) -> argparse.Namespace:
     add("--limit", type=int, help="use only so many pictures")
     options = parser.parse_args(args)
     check_budget(parser, options)
+    if options.new_prior and not options.init:
+        parser.error("--new-prior takes the transforms of a weights file: give --init")
     if options.crop < 64 or options.crop % 64:
         parser.error(f"--crop is a multiple of 64, got {options.crop}")
     return options
