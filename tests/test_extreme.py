@@ -42,7 +42,7 @@ from gencodec.methods.extreme.past import Past
 from gencodec.methods.extreme.predictor import FlowPredictor
 from gencodec.methods.extreme.search import GopSearch, Restart
 from gencodec.methods.extreme.settings import REFERENCE, RESTARTS, Options
-from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.methods.s2vc.loop import LoopCoder
 from gencodec.methods.s2vc.rendering import Renderer
 from gencodec.nn.motion import BLOCK
@@ -73,7 +73,7 @@ class Drifting:
 
 @pytest.fixture(scope="module")
 def parts() -> tuple[LoopCoder, Renderer]:
-    key = KeyFrameCoder(*load_named("intra-tiny-5"), "cpu")
+    key = KeyFrameCoder(*load_named("intra-tiny-6"), "cpu")
     tensors, metadata = load_named("s2vc-tiny-5")
     renderer = Renderer(tensors, metadata["generator"], torch.device("cpu"), 32)
     return LoopCoder(tensors, key, metadata["fingerprint"], 1), renderer
@@ -460,7 +460,7 @@ def test_a_group_by_the_network(make: Make) -> None:
 
 
 def codec_of(**options: object) -> Extreme:
-    (intra, intra_data), (s2vc, s2vc_data) = (load_named(n) for n in ("intra-tiny-5", "s2vc-tiny-5"))
+    (intra, intra_data), (s2vc, s2vc_data) = (load_named(n) for n in ("intra-tiny-6", "s2vc-tiny-5"))
     sizes = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(SMALL).items()}
     own = {n: t.contiguous() for n, t in export_float(small_net(), skip=()).items()}
     weights = Weights(

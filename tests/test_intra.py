@@ -16,9 +16,13 @@ import gencodec
 from gencodec import weights
 from gencodec.codec import CorruptStream, FrameType, InexactDevice, Packet, VideoInfo
 from gencodec.demo import SAMPLE
-from gencodec.entropy.coder import SymbolEncoder
+from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
+from gencodec.entropy.shares import get_shares, put_shares
 from gencodec.methods.intra.codec import Intra
 from gencodec.methods.intra.cosine import dct_basis
+from gencodec.methods.intra.key_frames import finished
+from gencodec.metrics.lpips import Lpips
+from gencodec.nn.shares import grid_of
 from gencodec.rate import ConstantQuality
 from gencodec.video import open_video
 
@@ -28,6 +32,10 @@ FRAME_TOLERANCE = 2  # grey levels of 255; measured, see docs/exact.md
 @pytest.fixture(scope="module")
 def codec():
     return gencodec.create("intra", device="cpu")
+
+
+def squared_error(a, b):
+    return (a.float() - b.float()).square().mean()
 
 
 def info_of(frames):
@@ -61,6 +69,44 @@ def test_quality_buys_bytes_and_fidelity(codec):
     assert errors[-1] < errors[0]
 
 
+def told(packet, codec, info):
+    """The shares that a packet tells, None for none."""
+    decoder = SymbolDecoder(packet.payload)
+    codec.coder.decode(decoder, info, packet.quality)
+    shares = get_shares(decoder, grid_of(info.height, info.width), is_key=True)
+    decoder.finish()
+    return shares
+
+
+@pytest.mark.parametrize(("tune", "distance"), [("lpips", Lpips.load("cpu")), ("psnr", squared_error)])
+def test_shares_of_the_repair_make_less_of_what_encoders_are_tuned_for(codec, tune, distance):
+    """A few bytes behind the symbols, and a picture that is nearer to the source."""
+    with open_video(SAMPLE, frames=(20, 21)) as video:
+        frame = next(iter(video))
+    info = info_of([frame])
+    tuned = gencodec.create("intra", device="cpu", tune=tune)
+    (packet,) = tuned.encode([frame], info, ConstantQuality(30))
+    shares = told(packet, tuned, info)
+    assert shares is not None
+    assert len(np.unique(shares)) > 1
+    (decoded,) = codec.decode([packet], info)
+    encoder = SymbolEncoder()
+    coded = codec.coder.encode(encoder, frame, 30)
+    assert len(packet.payload) < len(encoder.finish()) + 2 + shares.size / 2
+    assert distance(frame, decoded) < distance(frame, codec.coder.render(coded.y_hat, info, 30))
+
+
+def test_without_shares_all_of_the_repair_is_shown(codec):
+    frame = clip(1)[0]
+    info, encoder = info_of([frame]), SymbolEncoder()
+    coded = codec.coder.encode(encoder, frame, 20)
+    put_shares(encoder, None, is_key=True)
+    (decoded,) = codec.decode([Packet(FrameType.INTRA, 20, 0, 1, encoder.finish())], info)
+    linear, repaired = codec.coder.pictures(coded.y_hat, 20)
+    assert torch.equal(decoded, finished(repaired, info))
+    assert not torch.equal(decoded, finished(linear, info))
+
+
 def test_real_size_is_the_estimated_one(codec):
     frame = clip(1, 128, 192)[0]
     coder = codec.coder
@@ -87,11 +133,11 @@ def test_packets_that_no_encoder_writes_are_refused(codec, packet):
 
 def test_settings_are_refused(codec):
     with pytest.raises(CorruptStream, match="settings"):
-        Intra.load(weights.load_set(["intra-tiny-5"], "tiny"), b"x", device="cpu")
+        Intra.load(weights.load_set(["intra-tiny-6"], "tiny"), b"x", device="cpu")
 
 
 def test_altered_exact_weights_are_refused():
-    loaded = weights.load_set(["intra-tiny-5"], "tiny")
+    loaded = weights.load_set(["intra-tiny-6"], "tiny")
     tensors = {k: v.clone() for k, v in loaded.files["intra"].items()}
     tensors["latents.prior.nets.0.conv_out.bias"][-1] += 1000
     altered = type(loaded)(loaded.preset, {"intra": tensors}, loaded.metadata, loaded.id)
@@ -103,7 +149,7 @@ def test_one_altered_table_entry_changes_the_symbols(codec):
     frames = list(clip(1))
     sent, received = [], []
     packets = list(codec.encode(frames, info_of(frames), ConstantQuality(50), on_symbols=sent.append))
-    loaded = weights.load_set(["intra-tiny-5"], "tiny")
+    loaded = weights.load_set(["intra-tiny-6"], "tiny")
     tensors = {k: v.clone() for k, v in loaded.files["intra"].items()}
     cdf, used = tensors["latents.y_tables.cdf"], 20
     cdf[used, 1] += 1 if cdf[used, 1] + 1 < cdf[used, 2] else -1

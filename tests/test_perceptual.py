@@ -15,7 +15,8 @@ from gencodec.codec import Tune, VideoInfo
 from gencodec.demo import SAMPLE
 from gencodec.entropy.coder import SymbolEncoder
 from gencodec.entropy.tables import gaussian_tables
-from gencodec.methods.intra.codec import Intra, KeyFrameCoder
+from gencodec.methods.intra.codec import Intra
+from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.methods.intra.perceptual import LARGEST, View, Wish, bits_of, costs_of
 from gencodec.methods.s2vc.codec import S2vc
 from gencodec.methods.s2vc.loop import LoopCoder
@@ -87,19 +88,35 @@ def test_rounding_has_a_dead_zone() -> None:
     assert rounded(values, 0.6).tolist() == [0, 1, -1, -2, 0]
 
 
-def test_what_is_chosen_can_be_coded_as_it_is(frame: Tensor, key: KeyFrameCoder) -> None:
-    """Symbols are whole numbers, none where the tables code nothing, and the same each time."""
-    x = frame[None].float() / 255
-    transforms, q = key.model.transforms, torch.tensor([30])
+def test_what_is_chosen_without_means_can_be_coded_as_it_is(frame: Tensor) -> None:
+    """Symbols of residuals are whole numbers, none where the tables code nothing, and the same each time."""
+    loop = loop_of("lpips")
+    _, key = loop.encode_key(frame, 40)
+    x, before = frame[None].float() / 255 * 0.9, key.state.picture
+    still = loop.loop.moved(key.state.memory, torch.zeros(1, 2, 8, 12))
+    own = torch.tensor([40])
+    y = loop.loop.to_latents(x, before, own)
+    wish = Wish(y, x, lambda y_hat: loop.loop.to_picture(y_hat, before, own)[0], 1.0, 0.6)
+    symbols = loop.quantiser(wish, 40, still)
+    _, index = loop.latents.expected(rounded(y, 0.6), 40, still)
+    assert torch.equal(symbols, symbols.round())
+    assert not symbols[index < loop.latents.y_tables.skip].any()
+    assert torch.equal(symbols, loop.quantiser(wish, 40, still))
+    assert not torch.equal(symbols, rounded(y, 0.6)), "nothing was chosen"
+
+
+def test_what_is_chosen_with_means_is_near_what_was_wanted(frame: Tensor, key: KeyFrameCoder) -> None:
+    """The coder rounds by the means that it meets: what comes back is half a step off, not more."""
+    x, q = frame[None].float() / 255, torch.tensor([12])
+    transforms = key.model.transforms
     y = transforms.to_latents(x, q)
     wish = Wish(y, x, lambda y_hat: transforms.to_linear_picture(y_hat, q)[0], 1.0)
-    chosen = key.quantiser(wish, 30)
-    mean, index = key.latents.expected(y, 30)
-    symbols = chosen - mean
-    assert torch.equal(symbols, symbols.round())
-    assert not symbols[index < key.latents.y_tables.skip].any()
-    assert torch.equal(chosen, key.quantiser(wish, 30))
-    assert not torch.equal(symbols, torch.round(y - mean)), "nothing was chosen"
+    chosen = key.quantiser(wish, 12)
+    _, index = key.latents.expected(chosen, 12)
+    missed = (key.latents.encode(SymbolEncoder(), chosen, 12).y_hat - chosen).abs()
+    assert float(missed[index >= key.latents.y_tables.skip].max()) <= 0.5
+    assert torch.equal(chosen, key.quantiser(wish, 12))
+    assert not torch.equal(chosen.round(), y.round()), "nothing was chosen"
 
 
 def test_bits_can_be_made_dear(frame: Tensor, key: KeyFrameCoder) -> None:

@@ -24,7 +24,7 @@ from torch import nn
 import gencodec
 from gencodec import training
 from gencodec.codec import VideoInfo
-from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.metrics.dists import Dists
 from gencodec.nn.exact import exact_layers
 from gencodec.rate import ConstantQuality
@@ -346,7 +346,7 @@ def test_training_goes_on_from_exported_weights(finished: Path, pictures: Path, 
 def test_a_new_prior_beside_old_transforms(pictures: Path, tmp_path: Path) -> None:
     """`--new-prior` keeps what shows pictures, even if the file's prior has another layout."""
     weights = tmp_path / "other.safetensors"
-    old = {n: t for n, t in load_named("intra-tiny-5")[0].items() if not n.startswith("latents.prior.")}
+    old = {n: t for n, t in load_named("intra-tiny-6")[0].items() if not n.startswith("latents.prior.")}
     save_file(old, weights)
     with pytest.raises(ValueError, match="lack"):
         IntraTask(TINY, None, CPU, seed=0).start_from(load_file(weights)[0])

@@ -21,6 +21,7 @@ from gencodec.metrics.lpips import MIN_SIZE, Lpips
 from gencodec.nn.precision import has_bfloat16
 
 LEAST = 1e-10  # of a vector's length, as `Lpips` has it
+SMALL = 1e-6  # as DISTS has it
 
 
 class LpipsLoss(nn.Module):
@@ -46,16 +47,32 @@ class LpipsLoss(nn.Module):
         return torch.stack(taps).sum(0)
 
     @torch.no_grad()
-    def by_region(self, pictures: Tensor, target: Tensor, grid: tuple[int, int]) -> Tensor:
+    def by_region(
+        self, pictures: Tensor, target: Tensor, grid: tuple[int, int], texture: float = 0.0
+    ) -> Tensor:
         """Where pictures (N,3,H,W) are unlike target (1,3,H,W): (N,rows,columns) of an even grid, whose mean
-        is about the distance.
+        is about the distance. To it comes `texture` times how unlike their statistics are there.
         """
         parts = []
-        wanted = self.backbone(pad_to(target, MIN_SIZE))
-        for a, b, head in zip(self.backbone(pad_to(pictures, MIN_SIZE)), wanted, self.heads, strict=True):
+        maps, wanted = (self.backbone(pad_to(p, MIN_SIZE)) for p in (pictures, target))
+        for a, b, head in zip(maps, wanted, self.heads, strict=True):
             missed = (_unit(a)[0] - _unit(b)[0]).square_().mul_(head).sum(1, keepdim=True)
             parts.append(F.adaptive_avg_pool2d(missed, grid)[:, 0])
+        if texture:
+            pairs = zip([pictures, *maps], [target, *wanted], strict=True)
+            parts += [_statistics(a.float(), b.float(), grid) * (texture / (1 + len(maps))) for a, b in pairs]
         return torch.stack(parts).sum(0)
+
+
+def _statistics(a: Tensor, b: Tensor, grid: tuple[int, int]) -> Tensor:
+    """How unlike means, deviations and patterns of maps (N,C,h,w) and (1,C,h,w) are in each region, 0 to 1.5:
+    DISTS' two terms there, Ding et al. 2020 (arXiv 2004.07728), equations 4 and 5.
+    """
+    mean_a, mean_b, aa, bb, ab = (F.adaptive_avg_pool2d(m, grid) for m in (a, b, a * a, b * b, a * b))
+    both = mean_a * mean_b
+    like = (2 * both + SMALL) / (mean_a.square() + mean_b.square() + SMALL)
+    spread = (aa - mean_a.square()).clamp(min=0) + (bb - mean_b.square()).clamp(min=0)
+    return (1 - (like + (2 * (ab - both) + SMALL) / (spread + SMALL)) / 2).mean(1)
 
 
 class _Tap(torch.autograd.Function):

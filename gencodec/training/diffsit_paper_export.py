@@ -15,7 +15,7 @@ from gencodec.methods.diffsit.generator import PREFIX
 from gencodec.methods.diffsit.paper.folder import KEY, LEARNED, OWN
 from gencodec.methods.diffsit.paper.generator import PaperGenerator, own_names
 from gencodec.methods.diffsit.paper.stem_coder import NOT_FLOAT, LearnedLoop
-from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.nn.exact import project
 from gencodec.nn.exact_io import export_exact
 from gencodec.nn.state import export_float

@@ -15,12 +15,12 @@ from gencodec.entropy.tables import CdfTables
 from gencodec.methods.diffsit.codec import MV_TABLES
 from gencodec.methods.diffsit.pieces import StemCoder
 from gencodec.methods.diffsit.stem import ALL_ANCHORS, Field, groups_of, steps_expected, unit_of
-from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.methods.s2vc.loop import LoopCoder
 from gencodec.training.diffsit_record import CHAIN, Record, read_records
 from gencodec.weights import load_named
 
-LOOP, INTRA = "s2vc-tiny-5", "intra-tiny-5"  # code backbones
+LOOP, INTRA = "s2vc-tiny-5", "intra-tiny-6"  # code backbones
 
 
 def stem_coder(device: torch.device | str = "cpu") -> StemCoder:

@@ -17,7 +17,7 @@ from gencodec.entropy.latents import LOST
 from gencodec.entropy.model import LatentEstimate, LatentModel
 from gencodec.entropy.motion_counts import count_tables
 from gencodec.entropy.tables import CdfTables
-from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.methods.s2vc.generator import PREFIX, Generator, GeneratorConfig
 from gencodec.methods.s2vc.loop import LoopCoder
 from gencodec.methods.s2vc.model import NOT_FLOAT, CodingLoop, motion_unit

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gencodec.entropy.latents import Z_BANDS
 from gencodec.entropy.tables import CdfTables, gaussian_tables
-from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.methods.s2vc.paper.folder import KEY_FRAMES, OWN, PREFIX
 from gencodec.methods.s2vc.paper.generator import own_names
 from gencodec.methods.s2vc.paper.loop import NOT_FLOAT, PaperLoopCoder

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gencodec.entropy.coder import SymbolEncoder
-from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.methods.s2vc.loop import Coded, LoopCoder
 from gencodec.methods.s2vc.model import STEPS_PER_PIXEL, level_of
 from gencodec.training.s2vc_record import Record

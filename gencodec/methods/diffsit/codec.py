@@ -39,7 +39,7 @@ from gencodec.methods.diffsit.rendering import Renderer, Rendition, load_generat
 from gencodec.methods.diffsit.settings import Options
 from gencodec.methods.diffsit.share_search import ShareSearch, Told
 from gencodec.methods.diffsit.stem import ALL_ANCHORS, first_quality
-from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.methods.s2vc.cuts import Window, windows_of
 from gencodec.methods.s2vc.loop import LoopCoder
 from gencodec.nn.quality import NUM_QUALITIES
@@ -69,7 +69,7 @@ class DiffSit(Codec):
     version: ClassVar[int] = 4
     qualities: ClassVar[range] = range(NUM_QUALITIES)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-        "tiny": (("diffsit-tiny-4", "s2vc-tiny-5", "intra-tiny-5"),),
+        "tiny": (("diffsit-tiny-4", "s2vc-tiny-5", "intra-tiny-6"),),
         "paper": (),  # from a folder: `weights_from`
     }
     paper: ClassVar[str] = "Diff-SIT, https://arxiv.org/abs/2603.18501"

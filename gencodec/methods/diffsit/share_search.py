@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gencodec.methods.diffsit.pieces import Piece
 from gencodec.methods.diffsit.rendering import Renderer
-from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.methods.intra.share_choice import Seen, choose_shares
 
 CHOOSING = 2  # pieces of a GOP

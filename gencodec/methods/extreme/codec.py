@@ -34,7 +34,7 @@ from gencodec.methods.extreme.network import PredictorConfig, PredictorNet
 from gencodec.methods.extreme.predictor import FlowPredictor
 from gencodec.methods.extreme.search import Distance, GopSearch
 from gencodec.methods.extreme.settings import CODED_BY, Options
-from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.methods.s2vc.cuts import scenes_of
 from gencodec.methods.s2vc.loop import LoopCoder
 from gencodec.methods.s2vc.rendering import Renderer

@@ -23,7 +23,7 @@ from gencodec.nn.layers import ResidualBlock, Upsample, compand, conv3x3, init_u
 from gencodec.nn.quality import QualityTable
 
 STRIDE = SIZE  # of y against x
-LOG2_GAINS = (-3.4, 0.25)  # at quality 0 and 63, before the weights of `cosine`
+LOG2_GAINS = (-3.4, 0.5)  # at quality 0 and 63, before the weights of `cosine`
 
 
 @dataclass(frozen=True, slots=True)

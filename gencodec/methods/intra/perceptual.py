@@ -58,16 +58,20 @@ class PerceptualQuantiser:
         self.live_from = coder.y_tables.skip  # tables below code nothing
 
     def __call__(self, wish: Wish, quality: int, extra: Tensor | None = None) -> Tensor:
-        """y_hat (1,C,h,w) to be coded in place of y; `quality` and `extra` as in `LatentCoder.encode`.
+        """What (1,C,h,w) to code in place of y; `quality` and `extra` as in `LatentCoder.encode`.
 
-        Not to be called in inference mode, whose tensors have no gradients.
+        Symbols themselves where the prior has no means. With means, latents that the coder rounds turn by
+        turn: a mean follows from what was coded before, and a symbol that was chosen beside another mean
+        would be off by as much as they differ. Not to be called in inference mode, whose tensors have no
+        gradients.
         """
-        start = rounded(wish.y, wish.dead_zone) if self.coder.model.prior.centred else wish.y
+        centred = self.coder.model.prior.centred
+        start = rounded(wish.y, wish.dead_zone) if centred else wish.y
         mean, index = (t.clone() for t in self.coder.expected(start, quality, extra))
         live = index >= self.live_from
         with torch.enable_grad():
             moved = self._descend(wish, mean, index, live)
-        return torch.where(live, rounded(moved, wish.dead_zone), 0) + mean
+        return torch.where(live, rounded(moved, wish.dead_zone), 0) if centred else moved + mean
 
     def _descend(self, wish: Wish, mean: Tensor, index: Tensor, live: Tensor) -> Tensor:
         """Latents less their means, after all steps."""

@@ -2,8 +2,8 @@
 
 What a generator makes of a clip, only the encoder can compare with the source. It runs the generator on a few
 frames, looks at each share of the repair over the whole picture, and takes for every region the share with
-the least distance there and the fewest bits. By LPIPS-Alex, or by squared error where encoders are tuned for
-PSNR.
+the least distance there and the fewest bits. By LPIPS-Alex and by statistics of its maps, for LPIPS alone
+takes what DISTS likes less, or by squared error where encoders are tuned for PSNR.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 BIT_PRICE = (30.0, 0.5)  # LPIPS of all frames that a bit a pixel is worth, at quality 0 and 63
+TEXTURE = 6.0  # LPIPS that wholly other statistics are worth
 SWEEPS = 4  # at each price
 
 
@@ -52,16 +53,18 @@ def choose_shares(
     held: int,
     lpips: LpipsLoss | None,
     before: np.ndarray | None = None,
+    price: tuple[float, float] = BIT_PRICE,
 ) -> np.ndarray | None:
     """Indices (rows,columns) of SHARES for pictures that look like `frames`, and hold for about `held`.
 
-    None: no others than hold already, `before` (None: PLAIN). `lpips` None: by squared error.
+    None: no others than hold already, `before` (None: PLAIN). `lpips` None: by squared error. `price`: LPIPS
+    of all frames that a bit a pixel is worth, at quality 0 and 63.
     """
     height, width = frames[0].x.shape[-2:]
     grid = grid_of(height, width)
     missed = torch.stack([_missed(frame, grid, lpips) for frame in frames]).mean(0)  # (shares,rows,columns)
-    price = float(log_spaced(torch.tensor([quality]), *BIT_PRICE)) / (height * width * held)
-    index = cheapest(missed.cpu().numpy() / (grid[0] * grid[1]), price)
+    bit = float(log_spaced(torch.tensor([quality]), *price)) / (height * width * held)
+    index = cheapest(missed.cpu().numpy() / (grid[0] * grid[1]), bit)
     return None if (index == (PLAIN if before is None else before)).all() else index
 
 
@@ -113,6 +116,6 @@ def _missed(frame: Seen, grid: tuple[int, int], lpips: LpipsLoss | None) -> Tens
     repair = frame.generated - frame.coded
     pictures = mixed(frame.coded, repair, repair.new_tensor(SHARES)[:, None, None, None]).clamp(0, 1)
     if lpips is not None:
-        return lpips.by_region(pictures, frame.x[None], grid)
+        return lpips.by_region(pictures, frame.x[None], grid, TEXTURE)
     error = (pictures - frame.x).square().mean(1, keepdim=True)
     return FIDELITY * F.adaptive_avg_pool2d(error, grid)[:, 0]

@@ -34,7 +34,7 @@ from gencodec.codec import (
     VideoInfo,
     Weights,
 )
-from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.methods.s2vc.cuts import Window, windows_of
 from gencodec.methods.s2vc.generator import Memory
 from gencodec.methods.s2vc.lead import led_quality
@@ -69,7 +69,7 @@ class S2vc(Codec):
     version: ClassVar[int] = 6
     qualities: ClassVar[range] = range(64)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-        "tiny": (("s2vc-tiny-5", "intra-tiny-5"),),
+        "tiny": (("s2vc-tiny-5", "intra-tiny-6"),),
         "paper": (),  # from a folder: `weights_from`
     }
     paper: ClassVar[str] = "S2VC, https://arxiv.org/abs/2512.07480"

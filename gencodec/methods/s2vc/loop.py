@@ -24,7 +24,7 @@ from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.latents import CodedLatents, LatentCoder, check_fingerprint
 from gencodec.entropy.motion import MotionCoder
 from gencodec.entropy.shares import get_shares, put_shares
-from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.methods.intra.networks import STRIDE
 from gencodec.methods.intra.perceptual import PerceptualQuantiser, Wish
 from gencodec.methods.s2vc.model import (

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.methods.intra.share_choice import Seen, choose_shares
 from gencodec.methods.s2vc.generator import Memory
 from gencodec.methods.s2vc.loop import Coded

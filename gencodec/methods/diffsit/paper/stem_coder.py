@@ -30,7 +30,7 @@ from gencodec.methods.diffsit.paper.stem_config import StemConfig
 from gencodec.methods.diffsit.paper.stem_model import STRIDE, LearnedState, StemModel
 from gencodec.methods.diffsit.pieces import Choose, Piece, none_new
 from gencodec.methods.diffsit.stem import groups_of, mv_frames
-from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.methods.intra.networks import STRIDE as BLOCK
 from gencodec.methods.s2vc.paper.coder import PaperCoded, PaperLatentCoder
 from gencodec.methods.s2vc.paper.pcodec import key_quality

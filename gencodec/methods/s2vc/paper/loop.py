@@ -22,7 +22,7 @@ from gencodec.codec import VideoInfo
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.latents import CodedLatents, check_fingerprint
 from gencodec.entropy.prior import HYPER_STRIDE
-from gencodec.methods.intra.codec import KeyFrameCoder
+from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.methods.s2vc.paper.coder import PaperCoded, PaperLatentCoder
 from gencodec.methods.s2vc.paper.config import PaperConfig
 from gencodec.methods.s2vc.paper.pcodec import STRIDE, PCodec, key_quality
