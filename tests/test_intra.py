@@ -22,7 +22,7 @@ from gencodec.methods.intra.codec import Intra
 from gencodec.methods.intra.cosine import dct_basis
 from gencodec.methods.intra.key_frames import finished
 from gencodec.metrics.lpips import Lpips
-from gencodec.nn.shares import grid_of
+from gencodec.nn.shares import PLAIN, grid_of
 from gencodec.rate import ConstantQuality
 from gencodec.video import open_video
 
@@ -88,7 +88,7 @@ def test_shares_of_the_repair_make_less_of_what_encoders_are_tuned_for(codec, tu
     (packet,) = tuned.encode([frame], info, ConstantQuality(30))
     shares = told(packet, tuned, info)
     assert shares is not None
-    assert len(np.unique(shares)) > 1
+    assert (shares != PLAIN).any()
     (decoded,) = codec.decode([packet], info)
     encoder = SymbolEncoder()
     coded = codec.coder.encode(encoder, frame, 30)

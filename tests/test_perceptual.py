@@ -44,8 +44,9 @@ def loop_of(tune: Tune) -> LoopCoder:
     return cast("S2vc", gencodec.create("s2vc", device="cpu", tune=tune)).loop
 
 
-@pytest.mark.parametrize("quality", [12, 40])
-def test_coded_pictures_look_better_at_the_same_rate(frame: Tensor, quality: int) -> None:
+@pytest.mark.parametrize(("quality", "least"), [(12, 0.03), (24, 0.1), (40, 0.2)])
+def test_coded_pictures_look_better_at_the_same_rate(frame: Tensor, quality: int, least: float) -> None:
+    """Above all where there are many symbols to choose among."""
     lpips, x = Lpips.load(), frame[None].float() / 255
     sizes, distances = [], []
     for tune in TUNES:
@@ -54,7 +55,7 @@ def test_coded_pictures_look_better_at_the_same_rate(frame: Tensor, quality: int
         distances.append(float(lpips.distance(coded.frame.picture[..., : x.shape[2], : x.shape[3]], x)))
     # at these rates a tenth more rate is worth about a twentieth of the distance
     gain = np.log(distances[1] / distances[0]) - 0.5 * np.log(sizes[0] / sizes[1])
-    assert gain > 0.1
+    assert gain > least
 
 
 def test_only_anchors_are_chosen(frame: Tensor) -> None:
