@@ -3,7 +3,8 @@
 Encodes each clip's first frame to a .gcv file at each quality, decodes all files in a clean process to PNG,
 measures what that process wrote, and writes results/rd-intra.json. x265: preset slow, 8-bit 4:2:0, SEI text
 off, one frame, raw payload with parameter sets, no container; its decoded frames come through the same colour
-conversion. bpp of `intra` is that of the file. Curves are the plain mean over clips, point by point; BD-rate
+conversion. bpp of `intra` is that of the file; beside it stands what its payload alone, which is what x265's bytes
+are, comes to. Curves are the plain mean over clips, point by point; BD-rate
 by the `bjontegaard` package (PCHIP). `--picture FILE.png` saves source, intra and x265 at the nearest rate
 side by side.
 """
@@ -42,6 +43,7 @@ RESULTS = Path(__file__).parent / "results"
 QUALITIES = (0, 8, 16, 24, 32, 40, 48, 56, 63)
 CRFS = (23, 26, 29, 32, 35, 38, 41, 44, 47, 50)
 LOWER_IS_BETTER = ("lpips_alex", "lpips_vgg", "dists")
+METRICS = (*LOWER_IS_BETTER, "psnr")
 DECODE = """
 import sys, gencodec
 weights, *files = sys.argv[1:]
@@ -66,7 +68,8 @@ def run(options: argparse.Namespace) -> None:
         "metrics": "LPIPS v0.1 Alex and VGG, DISTS (VGG16), PSNR on 8-bit RGB",
         "points": points,
         "curves": {name: mean_curve(points, name) for name in decoded},
-        "bd_rate_percent": {m: bd_rates(points, m) for m in ("lpips_alex", "lpips_vgg", "dists", "psnr")},
+        "bd_rate_percent": {m: bd_rates(points, m) for m in METRICS},
+        "bd_rate_percent_of_payload": {m: bd_rates([of_payload(p) for p in points], m) for m in METRICS},
     }
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps({k: result[k] for k in ("curves", "bd_rate_percent")}, indent=1))
@@ -80,18 +83,23 @@ def first_frame(clip: Path) -> Tensor:
         return next(iter(video))
 
 
-Row = tuple[str, int, int, Tensor]  # clip, setting, bytes, decoded frame
+Row = tuple[str, int, int, int, Tensor]  # clip, setting, bytes, of these payload, decoded frame
 
 
 def run_intra(sources: dict[str, Tensor], codec: gencodec.Codec, weights: Path | None) -> list[Row]:
     """Encode every frame at every quality to files, decode them in one clean process."""
     with tempfile.TemporaryDirectory() as folder:
         jobs = [(clip, q, Path(folder) / f"{clip}-{q}.gcv") for clip in sources for q in QUALITIES]
-        for clip, q, path in jobs:
-            gencodec.encode(sources[clip][None], path, codec=codec, quality=q, fps=Fraction(24))
+        payloads = [
+            gencodec.encode(sources[clip][None], path, codec=codec, quality=q, fps=Fraction(24)).payload_bytes
+            for clip, q, path in jobs
+        ]
         pairs = [str(p) for _, _, path in jobs for p in (path, path.with_suffix(""))]
         subprocess.run([sys.executable, "-c", DECODE, str(weights or ""), *pairs], check=True)
-        return [(clip, q, path.stat().st_size, first_frame(path.with_suffix(""))) for clip, q, path in jobs]
+        return [
+            (clip, q, path.stat().st_size, payload, first_frame(path.with_suffix("")))
+            for (clip, q, path), payload in zip(jobs, payloads, strict=True)
+        ]
 
 
 def run_x265(sources: dict[str, Tensor]) -> list[Row]:
@@ -102,7 +110,7 @@ def run_x265(sources: dict[str, Tensor]) -> list[Row]:
             payload = x265_payload(frame, crf)
             with av.open(BytesIO(payload), format="hevc") as container:
                 decoded = next(container.decode(video=0))
-            rows.append((clip, crf, len(payload), frame_to_rgb(decoded, codec="hevc")))
+            rows.append((clip, crf, len(payload), len(payload), frame_to_rgb(decoded, codec="hevc")))
     return rows
 
 
@@ -138,15 +146,22 @@ def measure(
     clip: str,
     setting: int,
     size: int,
+    payload: int,
     decoded: Tensor,
     sources: dict[str, Tensor],
     metrics: dict[str, Any],
 ) -> dict[str, Any]:
     """One point: rate and every metric of one decoded frame."""
     source = sources[clip]
-    bpp = 8 * size / (source.shape[1] * source.shape[2])
+    bpp, payload_bpp = (round(8 * n / (source.shape[1] * source.shape[2]), 6) for n in (size, payload))
     values = {name: round(float(metric(source, decoded)), 5) for name, metric in metrics.items()}
-    return {"codec": codec, "clip": clip, "setting": setting, "bytes": size, "bpp": round(bpp, 6), **values}
+    rates = {"bytes": size, "bpp": bpp, "payload_bpp": payload_bpp}
+    return {"codec": codec, "clip": clip, "setting": setting, **rates, **values}
+
+
+def of_payload(point: dict[str, Any]) -> dict[str, Any]:
+    """The same point by what it takes without its container."""
+    return point | {"bpp": point["payload_bpp"]}
 
 
 def mean_curve(points: list[dict], codec: str) -> list[dict[str, float]]:
@@ -157,7 +172,7 @@ def mean_curve(points: list[dict], codec: str) -> list[dict[str, float]]:
         here = [p for p in points if p["codec"] == codec and p["setting"] == setting]
         rows.append(
             {"setting": setting}
-            | {k: round(float(np.mean([p[k] for p in here])), 5) for k in ("bpp", *LOWER_IS_BETTER, "psnr")}
+            | {k: round(float(np.mean([p[k] for p in here])), 5) for k in ("bpp", "payload_bpp", *METRICS)}
         )
     return sorted(rows, key=lambda row: row["bpp"])
 
@@ -216,7 +231,7 @@ def save_picture(path: Path, sources: dict[str, Tensor], decoded: dict[str, list
         for name in ("intra", "x265"):
             of_clip = [r for r in decoded[name] if r[0] == clip]
             area = sources[clip].shape[1] * sources[clip].shape[2]
-            nearest.append(min(of_clip, key=lambda r: abs(8 * r[2] / area - target))[3])
+            nearest.append(min(of_clip, key=lambda r: abs(8 * r[2] / area - target))[4])
         rows.append(torch.cat([sources[clip], *nearest], 2))
     picture = torch.cat(rows, 1)
     with tempfile.TemporaryDirectory() as folder:
