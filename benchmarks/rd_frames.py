@@ -3,10 +3,9 @@
 Encodes each clip's first frame to a .gcv file at each quality, decodes all files in a clean process to PNG,
 measures what that process wrote, and writes results/rd-intra.json. x265: preset slow, 8-bit 4:2:0, SEI text
 off, one frame, raw payload with parameter sets, no container; its decoded frames come through the same colour
-conversion. bpp of `intra` is that of the file; beside it stands what its payload alone, which is what x265's bytes
-are, comes to. Curves are the plain mean over clips, point by point; BD-rate
-by the `bjontegaard` package (PCHIP). `--picture FILE.png` saves source, intra and x265 at the nearest rate
-side by side.
+conversion. bpp of `intra` is that of the file; beside it stands that of its payload alone, for x265 has no
+container either. Curves are the plain mean over clips, point by point; BD-rate by the `bjontegaard` package
+(PCHIP). `--picture FILE.png` saves source, intra and x265 at the nearest rate side by side.
 """
 
 from __future__ import annotations

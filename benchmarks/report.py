@@ -104,13 +104,16 @@ def rd_summary(result: Result) -> str:
     for metric, name in METRICS.items():
         rate = result["bd_rate_percent"].get(metric)
         if rate:
-            rows.append([name, percent(rate["percent"]), f"{rate['overlap_percent']:.0f} %"])
+            of_payload = result["bd_rate_percent_of_payload"][metric]["percent"]
+            overlap = f"{rate['overlap_percent']:.0f} %"
+            rows.append([name, percent(rate["percent"]), percent(of_payload), overlap])
     count = len(result["clips"])
     ends = result["curves"]["intra"][0]["bpp"], result["curves"]["intra"][-1]["bpp"]
     return (
         f"`intra`, whole files, against x265 (preset slow, one frame, payload only) on the first frames of "
         f"{count} held-out clips. BD-rate: negative is less rate. Quality 0 to 63 spans {ends[0]:.3f} to "
-        f"{ends[1]:.3f} bpp.\n\n" + table(["at equal", "BD-rate of `intra`", "quality range in common"], rows)
+        f"{ends[1]:.3f} bpp.\n\n"
+        + table(["at equal", "BD-rate of `intra`", "of its payload", "quality range in common"], rows)
     )
 
 

@@ -27,6 +27,7 @@ RD = {
     "clips": {"a": "", "b": ""},
     "curves": {"intra": [POINT, {**POINT, "setting": 63, "bpp": 0.7}], "x265": [POINT]},
     "bd_rate_percent": dict.fromkeys(report.METRICS, RATE),
+    "bd_rate_percent_of_payload": dict.fromkeys(report.METRICS, RATE | {"percent": -54.32}),
 }
 ROWS = [
     {"clip": clip, "clip_sha256": clip, "codec": codec, "setting": setting, "bpp": bpp, "payload_bpp": bpp}
