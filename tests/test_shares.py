@@ -240,3 +240,34 @@ def test_choosing_leaves_no_gradients(lpips: LpipsLoss) -> None:
     watched = frame._replace(generated=frame.generated.requires_grad_())
     choose_shares([watched], 40, 100, lpips)
     assert watched.generated.grad is None
+
+
+# ---- statistics --------------------------------------------------------------------------------------------
+
+
+def test_statistics_are_those_of_dists() -> None:
+    """Over one region of the whole picture, on the same maps, what `Dists` would weigh evenly."""
+    lpips = LpipsLoss(Lpips.load())
+    a, b = torch.rand(2, 3, 96, 128, generator=torch.Generator().manual_seed(3)).chunk(2)
+    found = lpips.by_region(a, b, (1, 1), 1.0) - lpips.by_region(a, b, (1, 1))
+    expected = []
+    for x, y in zip([a, *lpips.backbone(a)], [b, *lpips.backbone(b)], strict=True):
+        x, y = x[0].flatten(1), y[0].flatten(1)
+        means, deviations = (x.mean(1), y.mean(1)), (x - x.mean(1, True), y - y.mean(1, True))
+        first = (2 * means[0] * means[1] + 1e-6) / (means[0] ** 2 + means[1] ** 2 + 1e-6)
+        pattern = 2 * (deviations[0] * deviations[1]).mean(1) + 1e-6
+        second = pattern / ((deviations[0] ** 2).mean(1) + (deviations[1] ** 2).mean(1) + 1e-6)
+        expected.append(1 - (first + second).mean() / 2)
+    assert float(found) == pytest.approx(float(torch.stack(expected).mean()), abs=1e-3)
+
+
+def test_statistics_tell_texture_from_none() -> None:
+    """Another sample of the same noise is liked better than none, though every pixel is further away."""
+    lpips, chance = LpipsLoss(Lpips.load()), torch.Generator().manual_seed(4)
+    grain = 0.5 + 0.1 * torch.randn(2, 3, 64, 64, generator=chance)
+    flat = torch.full((1, 3, 64, 64), 0.5)
+    unlike = lpips.by_region(torch.cat([grain[:1], flat]), grain[1:], (2, 2), 1.0)
+    unlike -= lpips.by_region(torch.cat([grain[:1], flat]), grain[1:], (2, 2))
+    assert (unlike[0] < unlike[1]).all()
+    same = lpips.by_region(flat, flat, (2, 2), 1.0)
+    assert float(same.abs().max()) < 1e-6

@@ -38,6 +38,10 @@ from gencodec.nn.shares import grid_of, shown
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+TEXTURE = (
+    6.0  # see `choose_shares`: what is chosen here is shown at once, and LPIPS alone would be overfitted
+)
+
 
 class Intra(Codec):
     """The key-frame codec as a method: the baseline that every other one must beat."""
@@ -115,7 +119,7 @@ class Intra(Codec):
         coded = self.coder.encode(encoder, frame, quality)
         linear, repaired = self.coder.pictures(coded.y_hat, quality)
         seen = Seen.of(frame, linear[0], repaired[0])
-        shares = choose_shares([seen], quality, 1, self.coder.judge, price=KEY_PRICE)
+        shares = choose_shares([seen], quality, 1, self.coder.judge, price=KEY_PRICE, texture=TEXTURE)
         put_shares(encoder, shares, is_key=True)
         packet = Packet(FrameType.INTRA, quality, number, 1, encoder.finish())
         recon = partial(finished, shown(linear, repaired, shares), video)

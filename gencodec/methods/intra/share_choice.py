@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 BIT_PRICE = (30.0, 0.5)  # LPIPS of all frames that a bit a pixel is worth, at quality 0 and 63
-TEXTURE = 6.0  # LPIPS that wholly other statistics are worth
+TEXTURE = 2.0  # LPIPS that wholly other statistics are worth: DISTS becomes better, LPIPS worse
 SWEEPS = 4  # at each price
 
 
@@ -54,15 +54,19 @@ def choose_shares(
     lpips: LpipsLoss | None,
     before: np.ndarray | None = None,
     price: tuple[float, float] = BIT_PRICE,
+    texture: float = TEXTURE,
 ) -> np.ndarray | None:
     """Indices (rows,columns) of SHARES for pictures that look like `frames`, and hold for about `held`.
 
     None: no others than hold already, `before` (None: PLAIN). `lpips` None: by squared error. `price`: LPIPS
-    of all frames that a bit a pixel is worth, at quality 0 and 63.
+    of all frames that a bit a pixel is worth, at quality 0 and 63. `texture`: what wholly other statistics
+    are worth.
     """
     height, width = frames[0].x.shape[-2:]
     grid = grid_of(height, width)
-    missed = torch.stack([_missed(frame, grid, lpips) for frame in frames]).mean(0)  # (shares,rows,columns)
+    missed = torch.stack([_missed(frame, grid, lpips, texture) for frame in frames]).mean(
+        0
+    )  # (shares,rows,columns)
     bit = float(log_spaced(torch.tensor([quality]), *price)) / (height * width * held)
     index = cheapest(missed.cpu().numpy() / (grid[0] * grid[1]), bit)
     return None if (index == (PLAIN if before is None else before)).all() else index
@@ -111,11 +115,11 @@ def _cost(missed: np.ndarray, index: np.ndarray, price: float) -> float:
     return float(own.sum() + price * BITS[left, above, index].sum())
 
 
-def _missed(frame: Seen, grid: tuple[int, int], lpips: LpipsLoss | None) -> Tensor:
+def _missed(frame: Seen, grid: tuple[int, int], lpips: LpipsLoss | None, texture: float) -> Tensor:
     """Distances of each share in each region, (shares,rows,columns)."""
     repair = frame.generated - frame.coded
     pictures = mixed(frame.coded, repair, repair.new_tensor(SHARES)[:, None, None, None]).clamp(0, 1)
     if lpips is not None:
-        return lpips.by_region(pictures, frame.x[None], grid, TEXTURE)
+        return lpips.by_region(pictures, frame.x[None], grid, texture)
     error = (pictures - frame.x).square().mean(1, keepdim=True)
     return FIDELITY * F.adaptive_avg_pool2d(error, grid)[:, 0]
