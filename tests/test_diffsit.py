@@ -618,7 +618,7 @@ def test_an_encoder_shows_as_much_of_the_repair_as_is_right(tune: Tune) -> None:
         missed[-too_much] = float((plain - frames).square().mean())
     assert missed[1.0] <= missed[-1.0] + 0.5
     assert missed[2.0] < 0.2 * missed[-2.0]
-    assert missed[0.5] < 0.7 * missed[-0.5]  # of the second half, luma alone
+    assert missed[0.5] < 0.8 * missed[-0.5]  # of the second half, luma alone
 
 
 def test_shares_come_with_the_first_two_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""`intra`: every frame a key frame, by the shared image codec. All that goes on the wire is here.
+"""`intra`: every frame a key frame, by the shared image codec. What goes on the wire is put together here.
 
     frame ─► KeyFrameCoder ─► y_hat ─► pictures, linear and repaired ─► shares of the repair ─┐
                └─► payload ◄──────────────────────────────────────────────────────────────────┘
