@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 ALL_ANCHORS = 1  # cycle of the coding loop: each backbone is what two other frames are made of
 MV_PRICE = (0.05, 6e-5)  # of a bit of an MV frame's motion at quality 0 and 63, as in `nn.block_search`
-FIRST_LEAD = 8  # qualities by which the first piece of a GOP is better: all of the GOP is made of it
+FIRST_LEAD = 5  # qualities by which the first piece of a GOP is better: all of the GOP is made of it
 SHARE = 0.5  # of what a bit of motion costs in `s2vc`, for a backbone: two other frames are made of it
 THRIFT = 0.35  # octaves by which a bit of a backbone's motion costs more, for each quality below LOW
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from gencodec.nn.quality import led
 
-LEAD = 5  # qualities
+LEAD = 3  # qualities
 EVERY = 12  # frames from one that leads to the next, a multiple of the coding loop's cycle
 
 
