@@ -38,9 +38,7 @@ from gencodec.nn.shares import grid_of, shown
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-TEXTURE = (
-    6.0  # see `choose_shares`: what is chosen here is shown at once, and LPIPS alone would be overfitted
-)
+TEXTURE = 6.0  # of `choose_shares`: above the default, for the choice is shown in the frame that it looks at
 
 
 class Intra(Codec):

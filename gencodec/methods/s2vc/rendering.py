@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gencodec.codec import VideoInfo
+from gencodec.methods.intra.key_frames import finished
 from gencodec.methods.s2vc.generator import PREFIX, Generator, GeneratorConfig, Memory
 from gencodec.methods.s2vc.loop import Coded
 from gencodec.nn.shares import shown
@@ -40,9 +41,7 @@ class Renderer:
         `shares` of the repair hold now: what the GOP's packets told last.
         """
         picture, memory = self.generate(coded, memory)
-        picture = shown(coded.frame.picture, picture, shares)[0]
-        pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8)
-        return pixels[:, : video.height, : video.width].contiguous().cpu(), memory
+        return finished(shown(coded.frame.picture, picture, shares), video), memory
 
     @torch.inference_mode()
     def generate(self, coded: Coded, memory: Memory | None) -> tuple[Tensor, Memory]:
