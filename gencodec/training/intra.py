@@ -144,13 +144,14 @@ class IntraTask:
     def _update_synthesis(self, patches: Patches, phase: str, deep: bool) -> dict[str, float]:
         with half_precision(self.device):
             decoded = self.model.transforms.to_picture(patches.y_hat, patches.quality).float()
-        terms = {"l1": self.recipe.l1 * (decoded - patches.x).abs().mean()}
+        weights = self.recipe.weights_of(patches.quality)
+        terms = {"l1": self.recipe.l1 * (weights * (decoded - patches.x).abs().mean((1, 2, 3))).mean()}
         if phase != "repair":
             whole = cut_window([decoded, patches.x], self.generator, SHIFTS // 2)
-            terms["alex"] = self.recipe.alex * self.alex.distance(*whole).mean()
+            terms["alex"] = self.recipe.alex * (weights * self.alex.distance(*whole)).mean()
         distances = self._distances(decoded, patches.x) if deep and phase != "repair" else None
         if distances:
-            terms |= self._perceptual_terms(distances, phase)
+            terms |= self._perceptual_terms(distances, weights, phase)
         loss = torch.stack(list(terms.values())).sum()
         self._update(loss)
         shown = {"loss": loss.item(), **{name: value.item() for name, value in terms.items()}}
@@ -168,9 +169,10 @@ class IntraTask:
         with half_precision(self.device):
             return self.perceptual(*window)
 
-    def _perceptual_terms(self, distances: Distances, phase: str) -> dict[str, Tensor]:
+    def _perceptual_terms(self, distances: Distances, weights: Tensor, phase: str) -> dict[str, Tensor]:
         r = self.recipe
-        terms = {"lpips": r.lpips * distances.lpips.mean(), "dists": r.dists * distances.dists.mean()}
+        values = {"lpips": r.lpips * distances.lpips, "dists": r.dists * distances.dists}
+        terms = {name: (weights * value).mean() for name, value in values.items()}
         if phase == "adversarial":
             value = generator_loss(self.critic, distances.decoded, distances.real)
             terms["adversarial"] = r.adversarial * value.mean()

@@ -8,6 +8,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+from torch import Tensor
+
+from gencodec.nn.quality import log_spaced
+
 PRIOR = ("rate", "exact")  # phases of the first part
 PHASES = (*PRIOR, "repair", "perceptual", "adversarial")
 
@@ -23,6 +27,7 @@ class Recipe:
     lpips: float = 1.0  # on VGG16; this and the next two in `deep` of a step's updates
     dists: float = 2.0
     adversarial: float = 0.1
+    fine: float = 4.0  # the synthesis' other losses of quality 63 against those of 0, which are as much larger
     exact_from: float = 0.1
     repair_from: float = 0.2
     perceptual_from: float = 0.25
@@ -42,6 +47,13 @@ class Recipe:
         """Where each phase starts and stops."""
         starts = [0.0, self.exact_from, self.repair_from, self.perceptual_from, self.adversarial_from, 1.0]
         return dict(zip(PHASES, pairwise(starts), strict=True))
+
+    def weights_of(self, quality: Tensor) -> Tensor:
+        """What the synthesis' losses weigh at `quality` (B,): (B,), 1 in the middle.
+
+        By themselves those of low qualities are several times as large, and high ones would learn little.
+        """
+        return log_spaced(quality, self.fine**-0.5, self.fine**0.5)
 
     def learning_rate(self, progress: float) -> float:
         """A cosine from the peak to 1 % for the prior, for the repair, and for what follows."""
@@ -69,5 +81,5 @@ class Recipe:
 # Going on from shipped weights: exact from the first step, both parts again at a third of the rates.
 CONTINUE = Recipe(
     exact_from=0.0, repair_from=0.2, perceptual_from=0.2, adversarial_from=0.7,
-    prior_rate=5e-4, repair_rate=3e-4, perceptual_rate=4e-4,
+    prior_rate=5e-4, repair_rate=3e-4, perceptual_rate=4e-4, dists=3.0,
 )  # fmt: skip
