@@ -32,6 +32,7 @@ from gencodec.training import export
 from gencodec.training.cli import recipe_for
 from gencodec.training.data import BatchSource, DeviceBank, PictureBank
 from gencodec.training.intra import IntraTask
+from gencodec.training.patches import Patches
 from gencodec.training.perceptual import PerceptualLoss
 from gencodec.training.recipe import CONTINUE, PHASES, Recipe
 from gencodec.training.trainer import Budget, Trainer, load_checkpoint
@@ -417,6 +418,23 @@ def test_learning_rates_restart_with_each_part() -> None:
         assert r.learning_rate(stop - 1e-6) == pytest.approx(0.01 * peak, rel=1e-3)
     assert CONTINUE.learning_rate(0.0) == pytest.approx(CONTINUE.prior_rate)
     assert CONTINUE.learning_rate(CONTINUE.perceptual_from) == pytest.approx(CONTINUE.perceptual_rate)
+
+
+def test_losses_of_high_qualities_weigh_more() -> None:
+    weights = replace(Recipe(), fine=9.0).weights_of(torch.tensor([0, 63]))
+    assert weights.tolist() == pytest.approx([1 / 3, 3.0])
+    assert replace(Recipe(), fine=1.0).weights_of(torch.arange(64)).tolist() == [1.0] * 64
+
+
+@pytest.mark.parametrize(("quality", "weight"), [(0, 0.1), (63, 10.0)])
+def test_each_picture_is_weighed_by_its_own_quality(quality: int, weight: float) -> None:
+    """Of two pictures one is what the synthesis gives, a grey one, while its repair does nothing yet."""
+    task = IntraTask(replace(TINY, fine=100.0), None, CPU, 0)
+    x = torch.full((2, 3, 64, 64), 0.5)
+    x[0] = 0.8
+    patches = Patches(torch.zeros(2, 192, 4, 4), x, torch.tensor([quality, 63 - quality]))
+    shown = task._update_synthesis(patches, "repair", deep=False)
+    assert shown["l1"] == pytest.approx(task.recipe.l1 * weight * 0.3 / 2, rel=0.01)
 
 
 def test_shares_set_the_lengths_of_the_phases() -> None:

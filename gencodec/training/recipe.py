@@ -27,7 +27,7 @@ class Recipe:
     lpips: float = 1.0  # on VGG16; this and the next two in `deep` of a step's updates
     dists: float = 2.0
     adversarial: float = 0.1
-    fine: float = 4.0  # the synthesis' other losses of quality 63 against those of 0, which are as much larger
+    fine: float = 4.0  # what the other losses of quality 63 weigh against those of 0, which are larger
     exact_from: float = 0.1
     repair_from: float = 0.2
     perceptual_from: float = 0.25
