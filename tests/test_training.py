@@ -24,6 +24,7 @@ from torch import nn
 import gencodec
 from gencodec import training
 from gencodec.codec import VideoInfo
+from gencodec.entropy.coder import SymbolEncoder
 from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.metrics.dists import Dists
 from gencodec.nn.exact import exact_layers
@@ -40,6 +41,7 @@ from gencodec.video import write_video
 from gencodec.weights import load_file, load_named
 
 CPU = torch.device("cpu")
+ZOO = Path(gencodec.__file__).parent / "zoo"
 TINY = replace(Recipe(), batch=2, crop=64, patch=4, repairs=2, windows=2, updates=2)
 
 
@@ -326,6 +328,28 @@ def test_exported_weights_load_and_code_a_frame(finished: Path, pictures: Path, 
     packets = list(codec.encode(frame, info, ConstantQuality(40)))
     (decoded,) = codec.decode(packets, info)
     assert (decoded.float() - frame[0].float()).abs().mean() < 64
+
+
+def test_a_repair_trained_on_leaves_streams_as_they_are(finished: Path, tmp_path: Path) -> None:
+    """`--keep`: all but the repair is the other file's, bit for bit, and so are the symbols it codes."""
+    kept, target = next(ZOO.glob("intra-*.safetensors")), tmp_path / "intra.safetensors"
+    training.run("intra", ["--export", str(finished / "checkpoint.pt"), str(target), "--keep", str(kept)])
+    (old, known), (new, metadata) = load_file(kept), load_file(target)
+    other = {name for name in old if not torch.equal(old[name], new[name])}
+    assert old.keys() == new.keys()
+    assert other
+    assert all(name.startswith("transforms.synthesis.") and "linear" not in name for name in other)
+    assert metadata["fingerprint"] == known["fingerprint"]
+    frame, digests = make_clip(1, 48, 32)[0], set()
+    for path in (kept, target):
+        encoder = SymbolEncoder()
+        KeyFrameCoder(*load_file(path), "cpu").encode(encoder, frame, 40)
+        digests.add(encoder.finish())
+    assert len(digests) == 1
+    odd = tmp_path / "odd.safetensors"
+    save_file({"latents.a": torch.zeros(1)}, odd, known)
+    with pytest.raises(ValueError, match="another layout"):
+        training.run("intra", ["--export", str(finished / "checkpoint.pt"), str(target), "--keep", str(odd)])
 
 
 def test_training_goes_on_from_exported_weights(finished: Path, pictures: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,13 @@ from gencodec.nn.state import export_float
 from gencodec.training.counting import SymbolCounts
 from gencodec.training.data import PictureBank
 from gencodec.training.trainer import load_checkpoint as read_checkpoint
+from gencodec.weights import load_file
 
 PREFIX = "latents."
 BANDS = 8  # of qualities, to count in evenly
+
+
+REPAIR, LINEAR = "transforms.synthesis.", "transforms.synthesis.linear."
 
 
 def load_checkpoint(path: Path) -> IntraModel:
@@ -70,6 +75,18 @@ def export_intra(model: IntraModel, y_tables: CdfTables) -> tuple[dict[str, Tens
     return tensors, coder.fingerprint(torch.device("cpu"))
 
 
+def repaired_anew(kept: Mapping[str, Tensor], model: IntraModel) -> dict[str, Tensor]:
+    """The tensors of a weights file with the repair of `model`: what streams depend on stays, bit for bit.
+
+    Raises ValueError for a file of another layout.
+    """
+    found = export_float(model, skip=NOT_FLOAT).items()
+    repair = {name: t for name, t in found if name.startswith(REPAIR) and not name.startswith(LINEAR)}
+    if other := sorted(name for name, t in repair.items() if name not in kept or kept[name].shape != t.shape):
+        raise ValueError(f"the weights to keep are of another layout: {', '.join(other[:3])}")
+    return {**kept, **repair}
+
+
 def main(args: list[str]) -> None:
     """`gencodec train intra --export`: a checkpoint to a weights file with provenance in its metadata."""
     parser = argparse.ArgumentParser(
@@ -79,16 +96,23 @@ def main(args: list[str]) -> None:
     add = parser.add_argument
     add("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint.pt of a training run")
     add("output", type=Path, metavar="OUTPUT", help=".safetensors file to write")
-    add("--data", required=True, type=Path, nargs="+", help="pictures to count symbols on")
+    add("--data", type=Path, nargs="+", help="pictures to count symbols on")
+    add("--keep", type=Path, help="weights of which all stays but the repair: nothing is counted")
     add("--rounds", type=int, default=64, help="batches for each band of eight qualities")
     add("--crop", type=int, default=256, help="pixels a side; smaller pictures are left out")
     add("--limit", type=int, help="use only so many pictures")
     add("--command", default="", help="the command that trained it, for the metadata")
     add("--date", default="", help="for the metadata")
     options = parser.parse_args(args)
+    if not (options.keep or options.data):
+        parser.error("give --data to count symbols on, or --keep")
     model = load_checkpoint(options.checkpoint)
-    bank = PictureBank(options.data, crop=options.crop, limit=options.limit)
-    tensors, fingerprint = export_intra(model, counted_tables(model, bank, options.rounds))
+    if options.keep:
+        kept, known = load_file(options.keep)
+        tensors, fingerprint = repaired_anew(kept, model), known["fingerprint"]
+    else:
+        bank = PictureBank(options.data, crop=options.crop, limit=options.limit)
+        tensors, fingerprint = export_intra(model, counted_tables(model, bank, options.rounds))
     metadata = {
         "fingerprint": fingerprint,
         "licence": "MIT",
