@@ -35,9 +35,9 @@ class WeightsFile:
 
 
 WEIGHTS: dict[str, WeightsFile] = {
-    "intra-tiny-6": WeightsFile(
-        "intra-tiny-6.safetensors",
-        "91863ae5c545e93b2e60d884f69e9acc08111f24260c64d98613a549c8d0a5c3",
+    "intra-tiny-7": WeightsFile(
+        "intra-tiny-7.safetensors",
+        "6c262473157e70750018be77a21d5200744e0fc95cb926fd81e591b7c8871ac7",
         "MIT",
         "trained by this project: docs/training.md",
     ),
@@ -145,7 +145,7 @@ def load_set(names: Sequence[str], preset: str, *, path: str | Path | None = Non
     """Load the set `names` of the table, or the files at `path` in its place.
 
     `path` is a .safetensors file for a set of one, else a folder with files of the table's names. A file's
-    role is its name up to the first hyphen: "intra" for "intra-tiny-6". Raises WeightsMissing.
+    role is its name up to the first hyphen: "intra" for "intra-tiny-7". Raises WeightsMissing.
     """
     loaded = {}
     digests = []
