@@ -14,13 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-# Before torch is imported, here and in what tests start: processes that run side by side share the cores.
-os.environ.setdefault(
-    "OMP_NUM_THREADS",
-    str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))),
-)
-
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
