@@ -76,7 +76,7 @@ def test_a_key_frame_begins_as_intras_repair(quality: int) -> None:
     expected = transforms.synthesis(scaled, q)
     missing, repair = (rendered - expected).abs(), (expected - picture).abs()
     assert missing.max() < 0.02  # the transform and its inverse are in half precision, each rounded
-    assert missing.mean() < 0.05 * repair.mean()
+    assert missing.mean() < 0.1 * repair.mean()  # wired otherwise, it would be all of it
 
 
 @torch.no_grad()
