@@ -78,7 +78,7 @@ class Recipe:
         return replace(self, **changes)
 
 
-# Going on from shipped weights: exact from the first step, both parts again at a third of the rates.
+# Going on from shipped weights: exact from the first step, both parts again at lower rates, DISTS at more.
 CONTINUE = Recipe(
     exact_from=0.0, repair_from=0.2, perceptual_from=0.2, adversarial_from=0.7,
     prior_rate=5e-4, repair_rate=3e-4, perceptual_rate=4e-4, dists=3.0,
