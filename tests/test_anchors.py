@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from gencodec.codec import CorruptStream, UnreadableInput, VideoInfo
+from gencodec.evaluation import anchors
 from gencodec.evaluation.anchors import ANCHORS
 from gencodec.evaluation.contestants import contestant
 from gencodec.evaluation.vvc import VvcAnchor
@@ -85,6 +88,21 @@ def test_any_size_is_kept(name: str, size: tuple[int, int], tmp_path: Path) -> N
     decoded = list(anchor.decode(tmp_path / "a.mkv", info_of(frames)))
     assert [tuple(f.shape) for f in decoded] == [(3, *size)] * 2
     assert float(psnr(frames[1], decoded[1])) > 28
+
+
+def test_decoding_times_behind_the_frame_are_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As x265 gives them at times for clips of one or two frames, by what lies in its memory."""
+    mux = anchors._Writer._mux
+
+    def with_garbage(writer: anchors._Writer, packets: Iterable[Any]) -> None:
+        for packet in packets:
+            packet.dts = packet.pts + 1000
+            mux(writer, [packet])
+
+    monkeypatch.setattr(anchors._Writer, "_mux", with_garbage)
+    frames = clip(frames=2)
+    ANCHORS["x265"].encode(frames, info_of(frames), tmp_path / "a.mkv", 20)
+    assert len(list(ANCHORS["x265"].decode(tmp_path / "a.mkv", info_of(frames)))) == 2
 
 
 FAKE_VVENC = """#!{python}
