@@ -140,8 +140,8 @@ class _Writer:
         for packet in packets:
             for kept in self.filter.filter(packet) if self.filter else [packet]:
                 self.bytes += kept.size
-                # x265 (until August 2026) left the decoding times of one or two frames uninitialised (its issue
-                # 781): where they come out later than the frame is shown, the muxer refuses the packet.
+                # x265 (until August 2026) left the decoding times of one or two frames uninitialised (its
+                # issue 781): where they come out later than the frame is shown, the muxer refuses the packet.
                 kept.dts = min(kept.dts, kept.pts)
                 self.container.mux(kept)
 
