@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch: it and its children take one core for each process
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import numpy as np
 import pytest
 import torch

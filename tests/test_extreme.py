@@ -250,14 +250,14 @@ def test_damage(make: Make) -> None:
     payload, _ = CodedFrames(coder, frames, 40).write(search(coder, frames).greedy(0.1))
     generator = np.random.default_rng(0)
     refused = 0
-    for _ in range(100):  # a file's checksum sees them all; without it nothing worse than other frames comes
+    for _ in range(40):  # a file's checksum sees them all; without it nothing worse than other frames comes
         broken = bytearray(payload)
         broken[generator.integers(len(broken))] ^= 1 << int(generator.integers(8))
         try:
             coder.read(bytes(broken).rstrip(b"\0"), INFO, 40, 7)
         except CorruptStream:
             refused += 1
-    assert refused > 80
+    assert refused > 30
     with pytest.raises(CorruptStream):
         coder.read(payload, INFO, 40, 6)
 
@@ -481,30 +481,30 @@ def coded(codec: Extreme, frames: list[Tensor], quality: int = 30) -> tuple[list
 @pytest.mark.parametrize(
     "options",
     [
-        {"gop_length": 10},
-        {"candidates": 3, "threshold": 0.4, "gop_length": 10, "restart": "pair"},
-        {"beam": 1, "key_quality": 50, "steps": 2, "gop_length": 10},
-        {"steps": 0, "threshold": 0.1, "gop_length": 10, "restart": "key"},
+        {"gop_length": 7},
+        {"candidates": 3, "threshold": 0.4, "gop_length": 7, "restart": "pair"},
+        {"beam": 1, "key_quality": 50, "steps": 2, "gop_length": 7},
+        {"steps": 0, "threshold": 0.1, "gop_length": 7, "restart": "key"},
     ],
 )
 def test_the_loop_is_closed(options: dict[str, object]) -> None:
     codec = codec_of(**options)
-    frames = list(make_clip(13, 64, 48))
+    frames = list(make_clip(9, 64, 48))
     symbols: list[list[np.ndarray]] = [[], []]
     recon: list[Tensor] = []
     rate = ConstantQuality(30)
     packets = list(
         codec.encode(iter(frames), INFO, rate, seed=5, on_recon=recon.append, on_symbols=symbols[0].append)
     )
-    assert [(p.type, p.first_frame, p.num_frames) for p in packets] == [(0, 0, 10), (0, 10, 3)]
+    assert [(p.type, p.first_frame, p.num_frames) for p in packets] == [(0, 0, 7), (0, 7, 2)]
     again = codec_of(**options)
     assert again.settings == codec.settings
     decoded_frames = list(again.decode(packets, INFO, seed=5, on_symbols=symbols[1].append))
-    assert len(decoded_frames) == len(recon) == 13
+    assert len(decoded_frames) == len(recon) == 9
     assert all(torch.equal(a, b) for a, b in zip(recon, decoded_frames, strict=True))
     assert all(np.array_equal(a, b) for a, b in zip(*symbols, strict=True))
     alone = list(again.decode(packets[1:], INFO, seed=5))
-    assert all(torch.equal(a, b) for a, b in zip(alone, decoded_frames[10:], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(alone, decoded_frames[7:], strict=True))
 
 
 def test_the_seed_is_what_candidates_are_drawn_from() -> None:
@@ -516,7 +516,7 @@ def test_the_seed_is_what_candidates_are_drawn_from() -> None:
 
 
 def test_quality_and_threshold_set_the_rate() -> None:
-    frames = moving([2, 2, 2, 3, 3, 1])
+    frames = moving([2, 2, 3, 1])
     sizes = [len(coded(codec_of(), frames, q)[0][0].payload) for q in (0, 30, 63)]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[2]
