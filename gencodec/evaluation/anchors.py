@@ -142,7 +142,8 @@ class _Writer:
                 self.bytes += kept.size
                 # x265 (until August 2026) left the decoding times of one or two frames uninitialised (its
                 # issue 781): where they come out later than the frame is shown, the muxer refuses the packet.
-                kept.dts = min(kept.dts, kept.pts)
+                if kept.pts is not None and kept.dts is not None and kept.dts > kept.pts:
+                    kept.dts = kept.pts
                 self.container.mux(kept)
 
 
