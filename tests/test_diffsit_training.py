@@ -31,6 +31,7 @@ from gencodec.training.diffsit_flow import FlowRecipe, FlowTask
 from gencodec.training.diffsit_joint import JointRecipe, JointTask, distance_left
 from gencodec.training.diffsit_stage import Stage, some_frames, window
 from gencodec.training.diffsit_strength import choose_strength
+from gencodec.training.qualities import loss_weights
 from gencodec.training.trainer import Budget, Trainer
 from gencodec.video import write_video
 from gencodec.weights import load_file
@@ -121,6 +122,17 @@ def test_a_stage_lowers_its_loss(name: str) -> None:
     learning(task, 3e-3)
     losses = [task.step(batch, 0.1)["loss"] for _ in range(8)]
     assert np.mean(losses[-3:]) < 0.97 * np.mean(losses[:2])
+
+
+def test_each_clip_is_weighed_by_its_own_quality() -> None:
+    """Clips 0 and 1 of the stand-in have qualities 10 and 50."""
+    for number, quality in enumerate((10, 50)):
+        draws = torch.tensor([[number, 0]])
+        plain, weighed = (joint(recipe=replace(JOINT, deep=1.0, fine=f)).step(draws, 0.0) for f in (1.0, 9.0))
+        weight = float(loss_weights(torch.tensor([quality]), 9.0))
+        assert {"l1", "alex", "change", "lpips"} <= plain.keys()
+        for name in ("l1", "alex", "change", "lpips"):
+            assert weighed[name] == pytest.approx(weight * plain[name], rel=1e-3)
 
 
 @pytest.mark.parametrize(

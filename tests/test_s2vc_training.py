@@ -390,6 +390,26 @@ class Shows(torch.nn.Module):
         return Rendered(picture, picture[:, :0], Memory(picture[:, :0], []))
 
 
+def test_each_frame_is_weighed_by_its_own_quality(records: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(RENDER, burn=0, deep=1.0, steadied=1.0)
+    plain = render_task(records, recipe=replace(recipe, fine=1.0)).step(DRAWS[:1], 0.2)
+    asked: list[Tensor] = []
+
+    def three(quality: Tensor, fine: float) -> Tensor:
+        assert fine == recipe.fine
+        asked.append(quality)
+        return torch.full((len(quality),), 3.0)
+
+    monkeypatch.setattr(s2vc_render, "loss_weights", three)
+    task = render_task(records, recipe=recipe)
+    clip = task.bank.cut(DRAWS[:1], CPU)
+    weighed = task.step(DRAWS[:1], 0.2)
+    assert torch.equal(torch.cat(asked), stacked(clip).clock[0, : recipe.frames, 0])
+    for name in ("l1", "alex", "steady", "lpips"):
+        assert weighed[name] == pytest.approx(3 * plain[name], rel=1e-3)
+    assert weighed["semantic"] == pytest.approx(plain["semantic"], rel=1e-3)
+
+
 def test_what_is_left_on_held_out_clips(records: Path) -> None:
     bank, lpips = RecordBank(records, window=FRAMES), Lpips.load()
     left = [distance_left(cast("Any", Shows(bank, share)), bank, lpips, CPU) for share in (0.0, 0.5, 1.0)]

@@ -35,6 +35,7 @@ from gencodec.training.data import BatchSource, DeviceBank, PictureBank
 from gencodec.training.intra import IntraTask
 from gencodec.training.patches import Patches
 from gencodec.training.perceptual import PerceptualLoss
+from gencodec.training.qualities import loss_weights
 from gencodec.training.recipe import CONTINUE, PHASES, Recipe
 from gencodec.training.trainer import Budget, Trainer, load_checkpoint
 from gencodec.video import write_video
@@ -445,9 +446,9 @@ def test_learning_rates_restart_with_each_part() -> None:
 
 
 def test_losses_of_high_qualities_weigh_more() -> None:
-    weights = replace(Recipe(), fine=9.0).weights_of(torch.tensor([0, 63]))
+    weights = loss_weights(torch.tensor([0, 63]), 9.0)
     assert weights.tolist() == pytest.approx([1 / 3, 3.0])
-    assert replace(Recipe(), fine=1.0).weights_of(torch.arange(64)).tolist() == [1.0] * 64
+    assert loss_weights(torch.arange(64), 1.0).tolist() == [1.0] * 64
 
 
 @pytest.mark.parametrize(("quality", "weight"), [(0, 0.1), (63, 10.0)])

@@ -26,6 +26,7 @@ from gencodec.training.diffsit_stage import Stage, some_frames, window
 from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
 from gencodec.training.patches import SHIFTS
 from gencodec.training.perceptual import Distances, PerceptualLoss
+from gencodec.training.qualities import loss_weights
 
 CHECK_EVERY = 200  # steps
 CHECKED = 16  # windows of held-out records
@@ -61,6 +62,7 @@ class JointRecipe:
     lpips: float = 1.0  # on VGG16; this and the next two in a `deep` share of the steps
     dists: float = 2.0
     adversarial: float = 0.15
+    fine: float = 4.0  # what losses of pictures weigh at quality 63 against 0, where they are larger
     deep: float = 0.34
     adversarial_from: float = 0.4
     carried: float = 0.35
@@ -115,10 +117,12 @@ class JointTask(Stage):
         deep = self.random.random() < r.deep
         is_adversarial = progress >= r.adversarial_from
         with half_precision(self.device):
-            shown, x = self._rendered(self.bank.cut(draws, self.device))
-            terms, distances = self._terms(shown, x), None
+            clip = self.bank.cut(draws, self.device)
+            weights = loss_weights(clip.quality, r.fine)
+            shown, x = self._rendered(clip)
+            terms, distances = self._terms(shown, x, weights), None
             if deep:
-                deep_terms, distances = self._deep_terms(shown, x, is_adversarial)
+                deep_terms, distances = self._deep_terms(shown, x, weights, is_adversarial)
                 terms |= deep_terms
         log = self.descend(terms)
         if distances is not None and is_adversarial:
@@ -141,23 +145,25 @@ class JointTask(Stage):
     def _carried(self, clip: Clips, piece: slice) -> Carry:
         return self.model(clip.picture[:, piece], clip.is_mv[piece], clip.quality).carry
 
-    def _terms(self, shown: Tensor, x: Tensor) -> dict[str, Tensor]:
+    def _terms(self, shown: Tensor, x: Tensor, weights: Tensor) -> dict[str, Tensor]:
         r = self.recipe
         judged = window(some_frames([shown, x], r.judged, self.random), x.shape[-1] - SHIFTS, self.random)
-        return {
-            "l1": r.l1 * (shown - x).abs().mean(),
-            "alex": r.alex * self.lpips.distance(*judged).mean(),
-            "change": r.change * (shown.diff(dim=1) - x.diff(dim=1)).abs().mean(),
+        values = {
+            "l1": r.l1 * (shown - x).abs().mean((1, 2, 3, 4)),
+            "alex": r.alex * self.lpips.distance(*judged).view(len(x), -1).mean(1),
+            "change": r.change * (shown.diff(dim=1) - x.diff(dim=1)).abs().mean((1, 2, 3, 4)),
         }
+        return {name: (weights * value).mean() for name, value in values.items()}
 
     def _deep_terms(
-        self, shown: Tensor, x: Tensor, is_adversarial: bool
+        self, shown: Tensor, x: Tensor, weights: Tensor, is_adversarial: bool
     ) -> tuple[dict[str, Tensor], Distances]:
         """What VGG16 and the critic on its maps say of windows."""
         r = self.recipe
         frames = some_frames([shown, x], r.judged_deep, self.random)
         distances = self.perceptual(*window(frames, r.window, self.random))
-        terms = {"lpips": r.lpips * distances.lpips.mean(), "dists": r.dists * distances.dists.mean()}
+        values = {"lpips": r.lpips * distances.lpips, "dists": r.dists * distances.dists}
+        terms = {name: (weights * value.view(len(x), -1).mean(1)).mean() for name, value in values.items()}
         if is_adversarial:
             value = generator_loss(self.critic, distances.decoded, distances.real)
             terms["adversarial"] = r.adversarial * value.mean()

@@ -33,7 +33,7 @@ from gencodec.nn.state import load_float, thaw_tables
 from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
 from gencodec.training.patches import SHIFTS, Patches, cut_patches, cut_window
 from gencodec.training.perceptual import Distances, PerceptualLoss
-from gencodec.training.qualities import draw_quality
+from gencodec.training.qualities import draw_quality, loss_weights
 from gencodec.training.recipe import PRIOR, Recipe
 
 
@@ -144,7 +144,7 @@ class IntraTask:
     def _update_synthesis(self, patches: Patches, phase: str, deep: bool) -> dict[str, float]:
         with half_precision(self.device):
             decoded = self.model.transforms.to_picture(patches.y_hat, patches.quality).float()
-        weights = self.recipe.weights_of(patches.quality)
+        weights = loss_weights(patches.quality, self.recipe.fine)
         terms = {"l1": self.recipe.l1 * (weights * (decoded - patches.x).abs().mean((1, 2, 3))).mean()}
         if phase != "repair":
             whole = cut_window([decoded, patches.x], self.generator, SHIFTS // 2)

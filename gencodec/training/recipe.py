@@ -8,10 +8,6 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from torch import Tensor
-
-from gencodec.nn.quality import log_spaced
-
 PRIOR = ("rate", "exact")  # phases of the first part
 PHASES = (*PRIOR, "repair", "perceptual", "adversarial")
 
@@ -47,13 +43,6 @@ class Recipe:
         """Where each phase starts and stops."""
         starts = [0.0, self.exact_from, self.repair_from, self.perceptual_from, self.adversarial_from, 1.0]
         return dict(zip(PHASES, pairwise(starts), strict=True))
-
-    def weights_of(self, quality: Tensor) -> Tensor:
-        """What the synthesis' losses weigh at `quality` (B,): (B,), 1 in the middle.
-
-        By themselves those of low qualities are several times as large, and high ones would learn little.
-        """
-        return log_spaced(quality, self.fine**-0.5, self.fine**0.5)
 
     def learning_rate(self, progress: float) -> float:
         """A cosine from the peak to 1 % for the prior, for the repair, and for what follows."""

@@ -32,6 +32,7 @@ from gencodec.nn.state import load_float, thaw_tables
 from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
 from gencodec.training.patches import SHIFTS
 from gencodec.training.perceptual import Distances, PerceptualLoss
+from gencodec.training.qualities import loss_weights
 from gencodec.training.s2vc_held_out import distance_left
 from gencodec.training.s2vc_record import Record, RecordBank, coded_frame, stacked
 
@@ -51,6 +52,7 @@ class RenderRecipe:
     lpips: float = 1.0  # on VGG16; this and the next two in a `deep` share of the steps
     dists: float = 2.0
     adversarial: float = 0.15
+    fine: float = 4.0  # what losses of pictures weigh at quality 63 against 0, where they are larger
     deep: float = 0.34  # VGG16 and the critic are half of what a step costs
     steadied: float = 0.34  # share of the steps with the term `steady`, which weighs as much more there
     noise: tuple[float, float] = (0.2, 0.02)  # deviation at quality 0 and 63, of [0,1]
@@ -213,14 +215,16 @@ class RenderTask:
                 memory = self._remembered(frame, memory)
                 continue
             rendered = self.model(frame, clip.clock[:, t, 0], memory)
-            terms = self._frame_terms(rendered, clip.x[:, t])
+            weights = loss_weights(clip.clock[:, t, 0], r.fine)
+            terms = self._frame_terms(rendered, clip.x[:, t], weights)
             if before is not None and steadied:
-                terms["steady"] = r.steady / r.steadied * self._unsteadiness(rendered, before, clip, t)
+                missed = (weights * self._unsteadiness(rendered, before, clip, t)).mean()
+                terms["steady"] = r.steady / r.steadied * missed
             for name, value in terms.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value / r.frames
             memory, before = rendered.memory, rendered
             if deep and t == count - 1:
-                terms, distances = self._deep_terms(rendered, clip.x[:, t], phase)
+                terms, distances = self._deep_terms(rendered, clip.x[:, t], weights, phase)
                 sums |= terms
             if not r.cascade:
                 memory = Memory(memory.features.detach(), [level.detach() for level in memory.levels])
@@ -234,25 +238,28 @@ class RenderTask:
         return Memory(self.model.remember(frame, memory), [])
 
     def _unsteadiness(self, rendered: Rendered, before: Rendered, clip: Record, t: int) -> Tensor:
-        """How much more than in the source changes along the decoded motion."""
+        """How much more than in the source changes along the decoded motion, (B,)."""
         flow = coded_frame(clip, t).flow
         change = rendered.picture - compensate(before.picture, flow)
-        return (change - (clip.x[:, t] - compensate(clip.x[:, t - 1], flow))).abs().mean()
+        return (change - (clip.x[:, t] - compensate(clip.x[:, t - 1], flow))).abs().mean((1, 2, 3))
 
-    def _frame_terms(self, rendered: Rendered, x: Tensor) -> dict[str, Tensor]:
+    def _frame_terms(self, rendered: Rendered, x: Tensor, weights: Tensor) -> dict[str, Tensor]:
         r = self.recipe
-        terms = {"l1": r.l1 * (rendered.picture - x).abs().mean()}
+        terms = {"l1": r.l1 * (weights * (rendered.picture - x).abs().mean((1, 2, 3))).mean()}
         whole = self._window([rendered.picture, x], x.shape[-1] - SHIFTS)
-        terms["alex"] = r.alex * self.teacher.distance(*whole).mean()
+        terms["alex"] = r.alex * (weights * self.teacher.distance(*whole)).mean()
         if self.model.config.unet and self.model.config.semantics in ("paired", "single") and r.semantic:
             terms["semantic"] = r.semantic * self._distillation(rendered.tokens, x)
         return terms
 
-    def _deep_terms(self, rendered: Rendered, x: Tensor, phase: str) -> tuple[dict[str, Tensor], Distances]:
+    def _deep_terms(
+        self, rendered: Rendered, x: Tensor, weights: Tensor, phase: str
+    ) -> tuple[dict[str, Tensor], Distances]:
         """What VGG16 and the critic on its maps say of a window."""
         r = self.recipe
         distances = self.perceptual(*self._window([rendered.picture, x], r.window))
-        terms = {"lpips": r.lpips * distances.lpips.mean(), "dists": r.dists * distances.dists.mean()}
+        values = {"lpips": r.lpips * distances.lpips, "dists": r.dists * distances.dists}
+        terms = {name: (weights * value).mean() for name, value in values.items()}
         if phase == "adversarial":
             value = generator_loss(self.critic, distances.decoded, distances.real)
             terms["adversarial"] = r.adversarial * value.mean()
