@@ -13,7 +13,7 @@ from functools import partial as bound
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, get_args
 
-from gencodec import registry, wire
+from gencodec import registry, wire_header
 from gencodec import weights as weights_table
 from gencodec.atomic import replacing
 from gencodec.codec import (
@@ -110,7 +110,7 @@ def encode(  # noqa: PLR0913 - one argument for each thing that one may say
     frames: tuple[int, int | None] | None = None,
     size: tuple[int, int] | None = None,
     fps: Fraction | int | None = None,
-    max_pixels: int = wire.MAX_PIXELS,
+    max_pixels: int = wire_header.MAX_PIXELS,
     on_progress: Progress | None = None,
 ) -> CodingResult:
     """Encode a video to a .gcv file and return its sizes and rates.
@@ -127,7 +127,7 @@ def encode(  # noqa: PLR0913 - one argument for each thing that one may say
     out: AbstractContextManager[BinaryIO]
     out = replacing(target) if isinstance(target, (str, Path)) else nullcontext(target)
     with out as file, open_video(source, frames=frames, size=size, fps=fps) as video:
-        if problem := wire.size_problem(video.info.width, video.info.height, max_pixels=max_pixels):
+        if problem := wire_header.size_problem(video.info.width, video.info.height, max_pixels=max_pixels):
             raise UnreadableInput(problem)
         pixels = video.info.width * video.info.height
         control = wish(fps=video.info.fps, pixels=pixels)
@@ -146,15 +146,15 @@ def encode(  # noqa: PLR0913 - one argument for each thing that one may say
         return tally.result(codec, stored, writer.bytes_written, time.perf_counter() - start, note=note)
 
 
-def _header_of(codec: Codec, video: VideoInfo, seed: int) -> wire.Header:
-    return wire.Header(
+def _header_of(codec: Codec, video: VideoInfo, seed: int) -> wire_header.Header:
+    return wire_header.Header(
         codec_id=codec.codec_id,
         version=codec.version,
         preset=codec.preset,
         weights_id=codec.weights_id,
         width=video.width,
         height=video.height,
-        fps=wire.storable_fps(video.fps),
+        fps=wire_header.storable_fps(video.fps),
         num_frames=None,
         seed=seed,
         settings=codec.settings,
@@ -171,7 +171,7 @@ def decode(
     device: str = "auto",
     partial: bool = False,
     weights: str | Path | None = None,
-    max_pixels: int = wire.MAX_PIXELS,
+    max_pixels: int = wire_header.MAX_PIXELS,
 ) -> DecodedVideo:
     """Open a .gcv file and return its frames, to be decoded as they are asked for.
 
@@ -188,7 +188,7 @@ def decode(
         return DecodedVideo(stream, codec, reader.header, reader.num_frames, selection)
 
 
-def _weights_for(cls: type[Codec], header: wire.Header, path: str | Path | None) -> Weights:
+def _weights_for(cls: type[Codec], header: wire_header.Header, path: str | Path | None) -> Weights:
     """Return the weights that the header asks for. Raises WeightsMissing if they are not here."""
     loaded = cls.weights_from(header.preset, path)
     if loaded is None:
@@ -202,7 +202,7 @@ def _weights_for(cls: type[Codec], header: wire.Header, path: str | Path | None)
     return loaded
 
 
-def class_for(header: wire.Header) -> type[Codec]:
+def class_for(header: wire_header.Header) -> type[Codec]:
     """Return the class that decodes a header's method and version. Raises UnsupportedStream."""
     cls = registry.codec_class_by_id(header.codec_id)
     if header.version != cls.version:

@@ -6,7 +6,7 @@ import zlib
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from gencodec import wire
+from gencodec import varint, wire, wire_header
 from gencodec.codec import CorruptStream, UnreadableInput
 
 READ_BYTES = 1 << 20  # memory grows by this with the bytes that are there, never with those that are claimed
@@ -50,13 +50,13 @@ class ChunkSource:
         start = self.read_some(1)
         if not start:
             raise CorruptStream(CUT)
-        start += self.read_varint_bytes(wire.MAX_VARINT_BYTES)
-        length = wire.Cursor(start[1:]).varint()
+        start += self.read_varint_bytes(varint.MAX_VARINT_BYTES)
+        length = varint.Cursor(start[1:]).varint()
         if length > wire.MAX_CHUNK_BYTES:
             raise CorruptStream(f"the stream is damaged: a chunk claims {length} bytes")
-        crc = wire.U32.unpack(self.read_exactly(wire.U32.size))[0]
+        crc = wire_header.U32.unpack(self.read_exactly(wire_header.U32.size))[0]
         return ChunkHead(
-            start[0], length, crc, zlib.crc32(start), offset, len(start) + wire.U32.size + length
+            start[0], length, crc, zlib.crc32(start), offset, len(start) + wire_header.U32.size + length
         )
 
     def read_body(self, head: ChunkHead) -> bytes:

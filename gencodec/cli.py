@@ -32,7 +32,7 @@ from gencodec.cli_arguments import (
     parse_options,
     parse_size,
 )
-from gencodec.wire import MAX_PIXELS
+from gencodec.wire_header import MAX_PIXELS
 
 if TYPE_CHECKING:
     from gencodec.results import CodingResult

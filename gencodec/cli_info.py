@@ -6,16 +6,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from gencodec import registry, weights, wire
+from gencodec import registry, weights, wire_header
 from gencodec.cli_output import put, put_json, put_table
 from gencodec.codec import Codec, FrameType, UnsupportedStream, WeightsMissing
 from gencodec.decoded import Stream
-from gencodec.wire import Gop, Header
+from gencodec.wire import Gop
+from gencodec.wire_header import Header
 
 
 def describe(source: Path) -> dict[str, Any]:
     """Return a file's header, its GOPs and its bytes by part. Needs no weights. Raises CorruptStream."""
-    with Stream(source, max_pixels=wire.MAX_SIDE**2).reader() as reader:
+    with Stream(source, max_pixels=wire_header.MAX_SIDE**2).reader() as reader:
         cls = _class_or_none(reader.header)
         gops, parts, inside = [], Counter[str](), Counter[str]()
         for gop in reader.gops():

@@ -1,6 +1,6 @@
 """Files of packets: `Writer` appends GOP by GOP, `Reader` gives them back lazily and seeks by the INDEX.
 
-    file = header · chunk* · INDEX          the bytes: wire.py; the rules: docs/bitstream.md
+    file = header · chunk* · INDEX          the bytes: wire_header.py, wire.py; the rules: docs/bitstream.md
 
 Both take any binary file object. A writer on one that cannot seek leaves num_frames 0; a reader on one goes
 through the file once, in order, and compares what it saw with the INDEX at the end.
@@ -15,10 +15,11 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
-from gencodec import wire
+from gencodec import varint, wire, wire_header
 from gencodec.chunks import CUT, ChunkHead, ChunkSource, is_seekable
 from gencodec.codec import CorruptStream, FrameType, Packet, UnsupportedStream
-from gencodec.wire import Gop, Header, Index
+from gencodec.wire import Gop, Index
+from gencodec.wire_header import Header
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -41,7 +42,7 @@ class Writer:
         self._position = 0
         self.payload_bytes = 0
         self.num_frames = 0
-        self._put(wire.pack_header(self._header))
+        self._put(wire_header.pack_header(self._header))
 
     @property
     def bytes_written(self) -> int:
@@ -68,7 +69,7 @@ class Writer:
         self._put(wire.pack_index(Index(self.num_frames, self._first_frames, self._offsets)))
         if self._base is not None:
             self._file.seek(self._base)
-            self._file.write(wire.pack_header(replace(self._header, num_frames=self.num_frames)))
+            self._file.write(wire_header.pack_header(replace(self._header, num_frames=self.num_frames)))
             self._file.seek(self._base + self._position)
 
     def _flush(self) -> None:
@@ -101,7 +102,9 @@ class Reader:
     see is lost in `lost_gops`.
     """
 
-    def __init__(self, file: BinaryIO, *, max_pixels: int = wire.MAX_PIXELS, partial: bool = False) -> None:
+    def __init__(
+        self, file: BinaryIO, *, max_pixels: int = wire_header.MAX_PIXELS, partial: bool = False
+    ) -> None:
         self._source = ChunkSource(file)
         self._partial = partial
         self._started = False
@@ -241,15 +244,15 @@ class Reader:
     # ---- pieces ----
 
     def _read_header(self, max_pixels: int) -> Header:
-        data = self._source.read_some(wire.FIXED.size)
-        wire.check_magic(data)
+        data = self._source.read_some(wire_header.FIXED.size)
+        wire_header.check_magic(data)
         data += self._source.read_varint_bytes(2)
-        cursor = wire.Cursor(data[wire.FIXED.size :])
+        cursor = varint.Cursor(data[wire_header.FIXED.size :])
         length = cursor.varint()
-        if length > wire.MAX_SETTINGS_BYTES:
+        if length > wire_header.MAX_SETTINGS_BYTES:
             raise CorruptStream(f"the header is damaged: settings of {length} bytes")
-        data += self._source.read_some(length + wire.U32.size)
-        return wire.parse_header(data, max_pixels=max_pixels)
+        data += self._source.read_some(length + wire_header.U32.size)
+        return wire_header.parse_header(data, max_pixels=max_pixels)
 
     def _load_index(self) -> None:
         try:
@@ -263,10 +266,10 @@ class Reader:
 
     def _find_index(self) -> Index:
         end = self._end = self._source.size()
-        if end < self.header_bytes + wire.U32.size:
+        if end < self.header_bytes + wire_header.U32.size:
             raise CorruptStream(CUT)
-        self._source.seek(end - wire.U32.size)
-        size = wire.U32.unpack(self._source.read_exactly(wire.U32.size))[0]
+        self._source.seek(end - wire_header.U32.size)
+        size = wire_header.U32.unpack(self._source.read_exactly(wire_header.U32.size))[0]
         if size > end - self.header_bytes:
             raise CorruptStream(CUT)
         self._source.seek(end - size)
@@ -280,7 +283,10 @@ class Reader:
         return self._parse_index(head, self._source.read_body(head))
 
     def _parse_index(self, head: ChunkHead, body: bytes) -> Index:
-        if wire.U32.unpack(body[-wire.U32.size :].rjust(wire.U32.size, b"\0"))[0] != head.size:
+        if (
+            wire_header.U32.unpack(body[-wire_header.U32.size :].rjust(wire_header.U32.size, b"\0"))[0]
+            != head.size
+        ):
             raise CorruptStream("the INDEX is damaged: it does not end with its own length")
         return wire.parse_index(body, offset=head.offset, header_bytes=self.header_bytes)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from gencodec import wire
+from gencodec import wire, wire_header
 from gencodec.codec import Codec, CorruptStream, UnreadableInput, VideoInfo
 from gencodec.container import Reader
 from gencodec.results import CodingResult, Tally
@@ -57,7 +57,7 @@ class DecodedVideo:
 
     stream: Stream
     codec: Codec
-    header: wire.Header
+    header: wire_header.Header
     num_frames: int | None  # of the file, not of the selection
     selection: tuple[int, int | None]
     result: CodingResult | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from gencodec.codec import Codec, Packet
-from gencodec.wire import Header
+from gencodec.wire_header import Header
 
 if TYPE_CHECKING:
     import numpy as np

@@ -27,6 +27,7 @@ from gencodec.codec import CorruptStream, GencodecError, UnreadableInput, Unsupp
 from gencodec.container import Reader
 from gencodec.video import write_video
 from gencodec.wire import Index
+from gencodec.wire_header import pack_header
 
 MEMORY_KIB = 1 << 20  # that a command may take, torch included
 Run = Callable[..., "tuple[int, str]"]
@@ -220,7 +221,7 @@ def with_header(stream: bytes, **fields: Any) -> bytes:
     from dataclasses import replace
 
     reader = Reader(io.BytesIO(stream))
-    return wire.pack_header(replace(reader.header, **fields)) + stream[reader.header_bytes :]
+    return pack_header(replace(reader.header, **fields)) + stream[reader.header_bytes :]
 
 
 def gops_of(stream: bytes) -> tuple[bytes, list[bytes]]:

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from gencodec import wire
 from gencodec.codec import CorruptStream, FrameType, GencodecError, Packet, UnreadableInput, UnsupportedStream
 from gencodec.container import Reader, Writer
-from gencodec.wire import Header, Index
+from gencodec.varint import Cursor, pack_varint
+from gencodec.wire import Index
+from gencodec.wire_header import MAX_PIXELS, PRESETS, U32, Header, pack_header, parse_header, storable_fps
 
 HEADER = Header(200, 1, "tiny", 0xDEADBEEF, 48, 32, Fraction(25), None, 1, b"settings")
 
@@ -100,7 +102,7 @@ def read_all(data: bytes, *, pipe: bool = False, **arguments: Any) -> list[Packe
 
 @given(st.integers(0, 2**63 - 1))
 def test_varint_round_trip(value: int) -> None:
-    cursor = wire.Cursor(packed := wire.pack_varint(value))
+    cursor = Cursor(packed := pack_varint(value))
     assert cursor.varint() == value
     assert cursor.left == 0
     assert len(packed) == max(1, -(-value.bit_length() // 7))
@@ -109,14 +111,14 @@ def test_varint_round_trip(value: int) -> None:
 @pytest.mark.parametrize("data", ["80 00", "ff 80 00", "80", "ff" * 9 + "01", "80" * 100])
 def test_varint_is_canonical(data: str) -> None:
     with pytest.raises(CorruptStream):
-        wire.Cursor(bytes.fromhex(data)).varint()
+        Cursor(bytes.fromhex(data)).varint()
 
 
 headers = st.builds(
     Header,
     codec_id=st.integers(1, 255),
     version=st.integers(1, 255),
-    preset=st.sampled_from(wire.PRESETS),
+    preset=st.sampled_from(PRESETS),
     weights_id=st.integers(0, 2**32 - 1),
     width=st.integers(1, 4096),
     height=st.integers(1, 4096),
@@ -129,7 +131,7 @@ headers = st.builds(
 
 @given(headers)
 def test_header_round_trip(header: Header) -> None:
-    assert wire.parse_header(wire.pack_header(header), max_pixels=wire.MAX_PIXELS) == header
+    assert parse_header(pack_header(header), max_pixels=MAX_PIXELS) == header
 
 
 @given(st.lists(st.lists(st.binary(max_size=40), min_size=1, max_size=6), min_size=1, max_size=8))
@@ -167,7 +169,7 @@ def test_file_may_begin_anywhere_in_a_file_object(stream: bytes) -> None:
     "fps", [Fraction(2**40, 2**35 + 1), Fraction(1, 2**40), Fraction(355, 113), Fraction(2**32 - 1)]
 )
 def test_fps_fits(fps: Fraction) -> None:
-    stored = wire.storable_fps(fps)
+    stored = storable_fps(fps)
     assert stored.numerator < 2**32
     assert stored.denominator < 2**32
     assert abs(stored - fps) <= Fraction(1, 2**30)
@@ -291,7 +293,7 @@ def test_partial_never_gives_a_wrong_packet(stream: bytes) -> None:
 @settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_noise_is_refused(data: bytes) -> None:
-    for prefix in (b"", b"GCV1", wire.pack_header(HEADER)):
+    for prefix in (b"", b"GCV1", pack_header(HEADER)):
         with pytest.raises(GencodecError):
             read_all(prefix + data)
 
@@ -344,19 +346,17 @@ def test_no_gops(stream: bytes, pipe: bool) -> None:
 
 
 GOP_BODIES = {
-    "no packets": wire.pack_varint(0),
-    "predicted first": wire.pack_varint(0) + bytes([0x60, 1, 0]),
-    "two intra": wire.pack_varint(0) + bytes([0x20, 1, 0, 0x20, 1, 0]),
-    "type 2": wire.pack_varint(0) + bytes([0x80, 1, 0]),
-    "no frames": wire.pack_varint(0) + bytes([0x20, 0, 0]),
-    "129 frames": wire.pack_varint(0) + bytes([0x20]) + wire.pack_varint(129) + b"\0",
-    "4097 frames": wire.pack_varint(0)
-    + bytes([0x20, 1, 0])
-    + (bytes([0x60]) + wire.pack_varint(128) + b"\0") * 32,
-    "payload cut": wire.pack_varint(0) + bytes([0x20, 1, 5, 1, 2]),
-    "payload claims 2^62": wire.pack_varint(0) + bytes([0x20, 1]) + wire.pack_varint(2**62),
-    "frame 1 first": wire.pack_varint(1) + bytes([0x20, 1, 0]),
-    "frames beyond 2^32": wire.pack_varint(2**32 - 1) + bytes([0x20, 1, 0]),
+    "no packets": pack_varint(0),
+    "predicted first": pack_varint(0) + bytes([0x60, 1, 0]),
+    "two intra": pack_varint(0) + bytes([0x20, 1, 0, 0x20, 1, 0]),
+    "type 2": pack_varint(0) + bytes([0x80, 1, 0]),
+    "no frames": pack_varint(0) + bytes([0x20, 0, 0]),
+    "129 frames": pack_varint(0) + bytes([0x20]) + pack_varint(129) + b"\0",
+    "4097 frames": pack_varint(0) + bytes([0x20, 1, 0]) + (bytes([0x60]) + pack_varint(128) + b"\0") * 32,
+    "payload cut": pack_varint(0) + bytes([0x20, 1, 5, 1, 2]),
+    "payload claims 2^62": pack_varint(0) + bytes([0x20, 1]) + pack_varint(2**62),
+    "frame 1 first": pack_varint(1) + bytes([0x20, 1, 0]),
+    "frames beyond 2^32": pack_varint(2**32 - 1) + bytes([0x20, 1, 0]),
     "empty": b"",
     "over-long varint": bytes([0x80, 0, 0x20, 1, 0]),
 }
@@ -365,18 +365,18 @@ GOP_BODIES = {
 @pytest.mark.parametrize("name", GOP_BODIES)
 @pytest.mark.parametrize("pipe", [False, True])
 def test_malformed_gop_under_a_right_crc(name: str, pipe: bool) -> None:
-    data = assemble(wire.pack_header(HEADER), [wire.pack_chunk(wire.TAG_GOP, GOP_BODIES[name])], [0], 1)
+    data = assemble(pack_header(HEADER), [wire.pack_chunk(wire.TAG_GOP, GOP_BODIES[name])], [0], 1)
     with pytest.raises(CorruptStream):
         read_all(data, pipe=pipe)
 
 
 def signed(header: bytes) -> bytes:
     """Put the right CRC on a header."""
-    return header[:-4] + wire.U32.pack(zlib.crc32(header[:-4]))
+    return header[:-4] + U32.pack(zlib.crc32(header[:-4]))
 
 
 def patched(position: int, data: bytes) -> bytes:
-    header = wire.pack_header(HEADER)
+    header = pack_header(HEADER)
     return signed(header[:position] + data + header[position + len(data) :])
 
 
@@ -392,11 +392,14 @@ def patched(position: int, data: bytes) -> bytes:
         (patched(12, b"\x00\x40\x00\x40"), CorruptStream),  # 16384x16384
         (patched(16, bytes(4)), CorruptStream),
         (patched(20, bytes(4)), CorruptStream),
-        (patched(16, wire.U32.pack(50) + wire.U32.pack(2)), CorruptStream),  # not in lowest terms
+        (
+            patched(16, U32.pack(50) + U32.pack(2)),
+            CorruptStream,
+        ),  # not in lowest terms
         (patched(24, b"\xff\xff\xff\xff"), CorruptStream),  # four billion frames
-        (b"GCV2" + wire.pack_header(HEADER)[4:], UnsupportedStream),
-        (b"GCV0" + wire.pack_header(HEADER)[4:], CorruptStream),
-        (b"RIFF" + wire.pack_header(HEADER)[4:], CorruptStream),
+        (b"GCV2" + pack_header(HEADER)[4:], UnsupportedStream),
+        (b"GCV0" + pack_header(HEADER)[4:], CorruptStream),
+        (b"RIFF" + pack_header(HEADER)[4:], CorruptStream),
     ],
 )
 @pytest.mark.parametrize("pipe", [False, True])
@@ -413,10 +416,10 @@ def test_max_pixels_is_raised_by_an_argument(stream: bytes) -> None:
 
 @pytest.mark.parametrize("pipe", [False, True])
 def test_claimed_sizes_are_not_believed(pipe: bool) -> None:
-    header = wire.pack_header(HEADER)
+    header = pack_header(HEADER)
     for length in (wire.MAX_CHUNK_BYTES, wire.MAX_CHUNK_BYTES + 1, 2**62):
         with pytest.raises(CorruptStream):
-            read_all(header + b"\x01" + wire.pack_varint(length) + bytes(50), pipe=pipe)
+            read_all(header + b"\x01" + pack_varint(length) + bytes(50), pipe=pipe)
 
 
 @pytest.mark.parametrize("pipe", [False, True])
@@ -463,8 +466,8 @@ def test_malformed_index_under_a_right_crc(stream: bytes, name: str, pipe: bool)
 
 def test_index_that_claims_entries_it_has_not(stream: bytes) -> None:
     header, chunks = chunks_of(stream)
-    body = wire.pack_varint(12) + wire.pack_varint(2**60)
-    chunk = wire.pack_chunk(wire.TAG_INDEX, body + wire.U32.pack(len(body) + 10))
+    body = pack_varint(12) + pack_varint(2**60)
+    chunk = wire.pack_chunk(wire.TAG_INDEX, body + U32.pack(len(body) + 10))
     with pytest.raises(CorruptStream):
         read_all(header + b"".join(chunks) + chunk)
 

@@ -18,7 +18,18 @@ HEAVY = ("torchvision", "diffusers", "compressai", "lpips", "pytorch_fid", "matp
 # layer -> the layers it may import; `codec` is at the bottom, `training` may import all
 LOW = {"codec"}
 VIDEO = {"video", "video_in", "video_out", "video_frame", "video_timing", "colour", "pictures", "y4m"}
-FILES = {"wire", "chunks", "container", "rate", "atomic", "weights", "registry", "results"}
+FILES = {
+    "varint",
+    "wire_header",
+    "wire",
+    "chunks",
+    "container",
+    "rate",
+    "atomic",
+    "weights",
+    "registry",
+    "results",
+}
 TOP = {
     "api",
     "decoded",
