@@ -69,7 +69,7 @@ class StagedPrior(nn.Module):
         super().__init__()
         self.groups, self.stages = [torch.tensor(group) for group in groups], tuple(stages)
         self.y_channels = sum(len(group) for group in groups)
-        self.order = torch.cat(self.groups)
+        self.register_buffer("order", torch.cat(self.groups), persistent=False)  # moves with the networks
         self.seen = list(accumulate(len(group) for group in groups))  # channels up to each group
         self.nets = nn.ModuleList(
             ContextNet(self.seen[g], widths[g], 2 * len(groups[g])) for g, _, _ in self.stages
@@ -96,7 +96,7 @@ class StagedPrior(nn.Module):
         y_known (B,y_channels,H,W) is zero where nothing is known yet.
         """
         group, step, _ = self.stages[turn]
-        seen = self.order[: self.seen[group]].to(y_known.device)
+        seen = self.get_buffer("order")[: self.seen[group]]
         known = to_activation(compand(y_known[:, seen, ::step, ::step]))
         mean, index = self.nets[turn](known, quality).chunk(2, 1)
         return to_mean(mean, quality), 4 * index + base_index(quality)
