@@ -18,23 +18,21 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gencodec.entropy.prior import HYPER_STRIDE
 from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.paper.generator import PaperGenerator, own_names
 from gencodec.methods.s2vc.paper.pcodec import STRIDE, PCodec, key_quality
-from gencodec.metrics.lpips import Lpips
 from gencodec.nn.equalise import equalise
 from gencodec.nn.exact import convert, exact_layers, project
 from gencodec.nn.layers import pad_to_multiple
 from gencodec.nn.quality import NUM_QUALITIES, log_spaced
 from gencodec.training.perceptual import PerceptualLoss
 from gencodec.training.qualities import draw_quality
+from gencodec.training.s2vc_teacher import TokenTeacher
 
 Stage = Literal["loop", "render", "joint"]
-TEACHER_CHANNELS = 256  # LPIPS' AlexNet, fifth map
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +86,9 @@ class PaperTask:
         self.random = np.random.default_rng(seed)
         self.exact, self.rescaled = any(layer.exact for layer in exact_layers(codec)), False
         self.model = Trained(codec, generator.requires_grad_(False))
-        self.predictor = nn.Linear(codec.config.tokens, TEACHER_CHANNELS).to(self.device)  # not shipped
         self.perceptual = PerceptualLoss(None).to(self.device).eval().requires_grad_(False)
-        self.teacher = Lpips.load().to(self.device).eval().requires_grad_(False)
+        self.teacher = TokenTeacher(codec.config.tokens, self.device)
+        self.predictor = self.teacher.predictor
         self.optimizer = torch.optim.AdamW(self._groups(), recipe.learning_rate, weight_decay=0.0)
 
     def begin_from(self, checkpoint: Mapping[str, Any]) -> None:
@@ -216,18 +214,11 @@ class PaperTask:
             terms = {
                 "l1": (out.picture - x[:, t]).abs().mean(),
                 "lpips": self.perceptual(out.picture, x[:, t]).lpips.mean(),
-                "semantic": self.recipe.semantic * self._distillation(view.tokens, x[:, t]),
+                "semantic": self.recipe.semantic * self.teacher.distance(view.tokens, x[:, t], STRIDE),
             }
             sums = {name: sums.get(name, 0) + value / len(features) for name, value in terms.items()}
             before, levels = seen, out.levels
         return sums
-
-    def _distillation(self, tokens: Tensor, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            size = (x.shape[-2] // STRIDE, x.shape[-1] // STRIDE)
-            features = F.adaptive_avg_pool2d(self.teacher.maps(x)[-1].float(), size)
-            target = F.layer_norm(features.flatten(2).transpose(1, 2), [TEACHER_CHANNELS])
-        return (self.predictor(tokens) - target).abs().mean()
 
     def _groups(self) -> list[dict[str, Any]]:
         """What the stage trains; table indices move in units, weights in hundredths."""

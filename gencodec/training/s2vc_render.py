@@ -17,27 +17,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from gencodec.methods.intra.cosine import dct_basis, from_blocks
 from gencodec.methods.intra.networks import Config as IntraConfig
 from gencodec.methods.s2vc.generator import PREFIX, Generator, GeneratorConfig, Memory, Rendered
 from gencodec.methods.s2vc.model import CodedFrame
-from gencodec.metrics.lpips import Lpips
-from gencodec.nn.motion import compensate
 from gencodec.nn.precision import half_precision, has_bfloat16
 from gencodec.nn.quality import log_spaced
 from gencodec.nn.state import load_float, thaw_tables
-from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
-from gencodec.training.patches import SHIFTS
-from gencodec.training.perceptual import Distances, PerceptualLoss
-from gencodec.training.qualities import loss_weights
+from gencodec.training.discriminator import critic_loss
+from gencodec.training.perceptual import Distances
 from gencodec.training.s2vc_held_out import distance_left
+from gencodec.training.s2vc_losses import RenderLosses
 from gencodec.training.s2vc_record import Record, RecordBank, coded_frame, stacked
 
-TEACHER = "alexnet"  # of the tokens: LPIPS' AlexNet, fifth map; DINOv3's weights are not at hand
-TEACHER_CHANNELS = 256
 CHECK_EVERY = 200  # steps
 
 
@@ -92,12 +86,10 @@ class RenderTask:
         self.recipe, self.device, self.bank = recipe, device, bank
         self.generator = np.random.default_rng(seed)
         self.model = Generator(config).to(device).to(memory_format=torch.channels_last)
-        self.perceptual = PerceptualLoss(vgg).to(device).eval().requires_grad_(False)
-        self.teacher = Lpips.load().to(device).eval().requires_grad_(False)
-        self.predictor = nn.Linear(config.tokens, TEACHER_CHANNELS).to(device)  # not shipped
-        self.critic = ProjectedCritic(self.perceptual.channels).to(device)
+        self.losses = RenderLosses(recipe, config, vgg, device, self.generator)
+        self.predictor, self.critic = self.losses.teacher.predictor, self.losses.critic
         if not has_bfloat16(device):
-            self.perceptual.use_winograd()
+            self.losses.perceptual.use_winograd()
         self.optimizer = torch.optim.Adam(self._groups(), recipe.learning_rate, betas=(0.9, 0.99), fused=True)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), 2e-4, betas=(0.5, 0.99))
         self.basis = dct_basis(IntraConfig().y_channels).to(device)
@@ -162,7 +154,9 @@ class RenderTask:
         shown = {"loss": loss.item(), **{name: value.item() for name, value in terms.items()}}
         self.steps += 1
         if self.held_out is not None and self.steps % CHECK_EVERY == 0:
-            shown["held_out"] = distance_left(self.model, self.held_out, self.teacher, self.device)
+            shown["held_out"] = distance_left(
+                self.model, self.held_out, self.losses.teacher.lpips, self.device
+            )
         return shown | (self._update_critic(distances) if phase == "adversarial" and distances else {})
 
     def state(self) -> dict[str, object]:
@@ -214,17 +208,17 @@ class RenderTask:
             if t < first:
                 memory = self._remembered(frame, memory)
                 continue
-            rendered = self.model(frame, clip.clock[:, t, 0], memory)
-            weights = loss_weights(clip.clock[:, t, 0], r.fine)
-            terms = self._frame_terms(rendered, clip.x[:, t], weights)
+            x, quality = clip.x[:, t], clip.clock[:, t, 0]
+            rendered = self.model(frame, quality, memory)
+            terms = self.losses.of_frame(rendered, x, quality)
             if before is not None and steadied:
-                missed = (weights * self._unsteadiness(rendered, before, clip, t)).mean()
-                terms["steady"] = r.steady / r.steadied * missed
+                pictures = [before.picture, rendered.picture]
+                terms["steady"] = self.losses.of_change(pictures, [clip.x[:, t - 1], x], frame.flow, quality)
             for name, value in terms.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value / r.frames
             memory, before = rendered.memory, rendered
             if deep and t == count - 1:
-                terms, distances = self._deep_terms(rendered, clip.x[:, t], weights, phase)
+                terms, distances = self.losses.of_window(rendered, x, quality, phase == "adversarial")
                 sums |= terms
             if not r.cascade:
                 memory = Memory(memory.features.detach(), [level.detach() for level in memory.levels])
@@ -236,51 +230,6 @@ class RenderTask:
         if not self.model.config.unet:
             return None
         return Memory(self.model.remember(frame, memory), [])
-
-    def _unsteadiness(self, rendered: Rendered, before: Rendered, clip: Record, t: int) -> Tensor:
-        """How much more than in the source changes along the decoded motion, (B,)."""
-        flow = coded_frame(clip, t).flow
-        change = rendered.picture - compensate(before.picture, flow)
-        return (change - (clip.x[:, t] - compensate(clip.x[:, t - 1], flow))).abs().mean((1, 2, 3))
-
-    def _frame_terms(self, rendered: Rendered, x: Tensor, weights: Tensor) -> dict[str, Tensor]:
-        r = self.recipe
-        terms = {"l1": r.l1 * (weights * (rendered.picture - x).abs().mean((1, 2, 3))).mean()}
-        whole = self._window([rendered.picture, x], x.shape[-1] - SHIFTS)
-        terms["alex"] = r.alex * (weights * self.teacher.distance(*whole)).mean()
-        if self.model.config.unet and self.model.config.semantics in ("paired", "single") and r.semantic:
-            terms["semantic"] = r.semantic * self._distillation(rendered.tokens, x)
-        return terms
-
-    def _deep_terms(
-        self, rendered: Rendered, x: Tensor, weights: Tensor, phase: str
-    ) -> tuple[dict[str, Tensor], Distances]:
-        """What VGG16 and the critic on its maps say of a window."""
-        r = self.recipe
-        distances = self.perceptual(*self._window([rendered.picture, x], r.window))
-        values = {"lpips": r.lpips * distances.lpips, "dists": r.dists * distances.dists}
-        terms = {name: (weights * value).mean() for name, value in values.items()}
-        if phase == "adversarial":
-            value = generator_loss(self.critic, distances.decoded, distances.real)
-            terms["adversarial"] = r.adversarial * value.mean()
-        return terms, distances
-
-    def _distillation(self, tokens: Tensor, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            size = (-(-x.shape[-2] // 64), -(-x.shape[-1] // 64))
-            features = F.adaptive_avg_pool2d(self.teacher.maps(x)[-1].float(), size)
-            target = F.layer_norm(features.flatten(2).transpose(1, 2), [TEACHER_CHANNELS])
-        return (self.predictor(tokens) - target).abs().mean()
-
-    def _window(self, pictures: list[Tensor], size: int) -> list[Tensor]:
-        """The same random part of all pictures, of `size` pixels a side, away from the border."""
-        spare = (pictures[0].shape[-1] - size) // 4
-        last = pictures[0].shape[-1] - size - spare
-        top, left = (int(n) for n in self.generator.integers(spare, last + 1, 2))
-        return [
-            x[..., top : top + size, left : left + size].contiguous(memory_format=torch.channels_last)
-            for x in pictures
-        ]
 
     def _update_critic(self, distances: Distances) -> dict[str, float]:
         self.critic_optimizer.zero_grad(set_to_none=True)
