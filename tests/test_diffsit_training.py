@@ -218,6 +218,21 @@ def test_so_many_pieces_are_behind_others() -> None:
     assert sum(seen) / 400 == pytest.approx(JOINT.carried, abs=0.07)
 
 
+def test_pictures_and_sources_are_mirrored_alike() -> None:
+    task = joint()
+    del task.model
+    task.model = cast("Any", Notes([]))
+    clip = StandIn().cut(DRAWS)
+    clip = clip._replace(x=torch.arange(4.0).view(2, 2).repeat_interleave(32, 0).repeat_interleave(32, 1))
+    clip = clip._replace(x=clip.x.expand(2, 18, 3, 64, 64))
+    corners = set()
+    for _ in range(40):
+        shown, x = task._rendered(clip._replace(picture=clip.x))
+        assert torch.equal(shown, x)
+        corners.add(int(x[0, 0, 0, 0, 0]))
+    assert corners == {0, 1, 2, 3}
+
+
 class Notes:
     """In place of a generator: notes whether a piece that is learned from is behind another."""
 

@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gencodec.methods.diffsit.generator import Carry, ClipGenerator, GeneratorConfig
+from gencodec.methods.diffsit.generator import ClipGenerator, GeneratorConfig
 from gencodec.metrics.lpips import Lpips
 from gencodec.nn.precision import half_precision, has_bfloat16
 from gencodec.training.diffsit_stage import Stage, some_frames, window
 from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
+from gencodec.training.mirrors import drawn_mirror
 from gencodec.training.patches import SHIFTS
 from gencodec.training.perceptual import Distances, PerceptualLoss
 from gencodec.training.qualities import loss_weights
@@ -132,18 +133,17 @@ class JointTask(Stage):
         return log
 
     def _rendered(self, clip: Clips) -> tuple[Tensor, Tensor]:
-        """A piece as shown, and its source."""
-        n, carry = self.recipe.frames, None
-        pieces = [slice(i, i + n) for i in range(0, clip.x.shape[1] - n + 1, n)]
+        """A piece as shown, and its source; what STEM does to a mirrored clip is the mirror image."""
+        n, carry, axes = self.recipe.frames, None, drawn_mirror(self.random)
+        x, picture = (v.flip(axes) for v in (clip.x, clip.picture))
+        pieces = [slice(i, i + n) for i in range(0, x.shape[1] - n + 1, n)]
         at = int(self.random.integers(len(pieces)))
         if at and self.random.random() < self.recipe.carried / (1 - 1 / len(pieces)):
-            carry = self._carried(clip, pieces[at - 1])
+            before = pieces[at - 1]
+            with torch.no_grad():
+                carry = self.model(picture[:, before], clip.is_mv[before], clip.quality).carry
         own = pieces[at]
-        return self.model(clip.picture[:, own], clip.is_mv[own], clip.quality, carry).picture, clip.x[:, own]
-
-    @torch.no_grad()
-    def _carried(self, clip: Clips, piece: slice) -> Carry:
-        return self.model(clip.picture[:, piece], clip.is_mv[piece], clip.quality).carry
+        return self.model(picture[:, own], clip.is_mv[own], clip.quality, carry).picture, x[:, own]
 
     def _terms(self, shown: Tensor, x: Tensor, weights: Tensor) -> dict[str, Tensor]:
         r = self.recipe

@@ -27,6 +27,7 @@ from gencodec.nn.precision import half_precision, has_bfloat16
 from gencodec.nn.quality import log_spaced
 from gencodec.nn.state import load_float, thaw_tables
 from gencodec.training.discriminator import critic_loss
+from gencodec.training.mirrors import drawn_mirror, mirrored
 from gencodec.training.perceptual import Distances
 from gencodec.training.s2vc_held_out import distance_left
 from gencodec.training.s2vc_losses import RenderLosses
@@ -141,7 +142,7 @@ class RenderTask:
     def step(self, draws: Tensor, progress: float) -> dict[str, float]:
         """One optimizer step on recorded windows; returns what the log shows."""
         phase = self.phase(progress)
-        clip = stacked(self.bank.cut(draws, self.device))
+        clip = mirrored(stacked(self.bank.cut(draws, self.device)), drawn_mirror(self.generator))
         self.model.train()
         self.model.decoder.requires_grad_(phase != "denoise")  # it comes trained
         with half_precision(self.device):
