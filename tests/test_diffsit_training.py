@@ -29,8 +29,9 @@ from gencodec.training.diffsit_autoencoder import AutoencoderRecipe, Autoencoder
 from gencodec.training.diffsit_cli import parse, train_diffsit
 from gencodec.training.diffsit_flow import FlowRecipe, FlowTask
 from gencodec.training.diffsit_joint import JointRecipe, JointTask, distance_left
-from gencodec.training.diffsit_stage import Stage, some_frames, window
+from gencodec.training.diffsit_stage import Stage, some_frames
 from gencodec.training.diffsit_strength import choose_strength
+from gencodec.training.patches import random_window
 from gencodec.training.qualities import loss_weights
 from gencodec.training.trainer import Budget, Trainer
 from gencodec.video import write_video
@@ -327,7 +328,7 @@ def test_frames_and_windows_are_the_same_of_all() -> None:
     assert torch.equal(2 * a, b)
     assert len(set(a[:, 0, 0, 0].tolist())) == 8
     assert (a[:4] < 9).all()
-    c, d = window([a, b], 32, random)
+    c, d = random_window([a, b], 32, random)
     assert c.shape == (8, 3, 32, 32)
     assert torch.equal(2 * c, d)
 

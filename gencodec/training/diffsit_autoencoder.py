@@ -15,8 +15,8 @@ from torch import Tensor
 from gencodec.methods.diffsit.generator import GeneratorConfig
 from gencodec.metrics.lpips import Lpips
 from gencodec.nn.precision import half_precision
-from gencodec.training.diffsit_stage import Stage, some_frames, window
-from gencodec.training.patches import SHIFTS
+from gencodec.training.diffsit_stage import Stage, some_frames
+from gencodec.training.patches import SHIFTS, random_window
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class AutoencoderTask(Stage):
         with half_precision(self.device):
             latents = self.model.encoded(clips)
             shown = self.model.decoded(latents + r.noise * torch.randn_like(latents))
-            judged = window(
+            judged = random_window(
                 some_frames([shown, clips], r.judged, self.random), clips.shape[-1] - SHIFTS, self.random
             )
             alex = self.lpips.distance(*judged).mean()

@@ -22,10 +22,10 @@ from torch import Tensor
 from gencodec.methods.diffsit.generator import ClipGenerator, GeneratorConfig
 from gencodec.metrics.lpips import Lpips
 from gencodec.nn.precision import half_precision, has_bfloat16
-from gencodec.training.diffsit_stage import Stage, some_frames, window
+from gencodec.training.diffsit_stage import Stage, some_frames
 from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
 from gencodec.training.mirrors import drawn_mirror
-from gencodec.training.patches import SHIFTS
+from gencodec.training.patches import SHIFTS, random_window
 from gencodec.training.perceptual import Distances, PerceptualLoss
 from gencodec.training.qualities import loss_weights
 
@@ -147,7 +147,8 @@ class JointTask(Stage):
 
     def _terms(self, shown: Tensor, x: Tensor, weights: Tensor) -> dict[str, Tensor]:
         r = self.recipe
-        judged = window(some_frames([shown, x], r.judged, self.random), x.shape[-1] - SHIFTS, self.random)
+        frames = some_frames([shown, x], r.judged, self.random)
+        judged = random_window(frames, x.shape[-1] - SHIFTS, self.random)
         values = {
             "l1": r.l1 * (shown - x).abs().mean((1, 2, 3, 4)),
             "alex": r.alex * self.lpips.distance(*judged).view(len(x), -1).mean(1),
@@ -161,7 +162,7 @@ class JointTask(Stage):
         """What VGG16 and the critic on its maps say of windows."""
         r = self.recipe
         frames = some_frames([shown, x], r.judged_deep, self.random)
-        distances = self.perceptual(*window(frames, r.window, self.random))
+        distances = self.perceptual(*random_window(frames, r.window, self.random))
         values = {"lpips": r.lpips * distances.lpips, "dists": r.dists * distances.dists}
         terms = {name: (weights * value.view(len(x), -1).mean(1)).mean() for name, value in values.items()}
         if is_adversarial:

@@ -92,17 +92,3 @@ def some_frames(clips: Iterable[Tensor], count: int, random: np.random.Generator
     chosen = np.stack([random.permutation(frames)[:count] for _ in range(batch)])
     rows, columns = np.arange(batch).repeat(chosen.shape[1]), chosen.flatten()
     return [clip[rows.tolist(), columns.tolist()] for clip in clips]
-
-
-def window(pictures: Iterable[Tensor], size: int, random: np.random.Generator) -> list[Tensor]:
-    """The same random part of all pictures (N,3,H,W), `size` pixels a side, away from the border."""
-    pictures = list(pictures)
-    corner = []
-    for side in pictures[0].shape[-2:]:
-        spare = (side - size) // 4
-        corner.append(int(random.integers(spare, side - size - spare + 1)))
-    top, left = corner
-    return [
-        x[..., top : top + size, left : left + size].contiguous(memory_format=torch.channels_last)
-        for x in pictures
-    ]

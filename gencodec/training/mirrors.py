@@ -1,8 +1,8 @@
 """Recorded clips as in a mirror, so that few of them show more.
 
 What a coding loop makes of a mirrored clip is, but for what rounding and search decide, the mirror image of
-what it made of the clip: cosine coefficients of an odd frequency change their sign, and so does motion. Of key
-frames that is nearly so: their inverse transform was learned.
+what it made of the clip: cosine coefficients of an odd frequency change their sign, and so does motion. Of
+key frames that is nearly so: their inverse transform was learned.
 """
 
 from __future__ import annotations

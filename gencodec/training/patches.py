@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +48,16 @@ def cut_window(pictures: list[Tensor], generator: np.random.Generator, margin: i
     side = pictures[0].shape[-1] - 2 * margin
     top, left = (int(n) for n in generator.integers(margin // 2, 3 * margin // 2 + 1, 2))
     return [_cut(x, top, left, side).contiguous(memory_format=torch.channels_last) for x in pictures]
+
+
+def random_window(pictures: Iterable[Tensor], size: int, random: np.random.Generator) -> list[Tensor]:
+    """The same random part of all pictures (N,3,H,W), `size` pixels a side, away from the border."""
+    pictures = list(pictures)
+    corner = []
+    for side in pictures[0].shape[-2:]:
+        spare = (side - size) // 4
+        corner.append(int(random.integers(spare, side - size - spare + 1)))
+    return [_cut(x, *corner, size).contiguous(memory_format=torch.channels_last) for x in pictures]
 
 
 def _cut(x: Tensor, top: int, left: int, side: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from gencodec.methods.s2vc.generator import GeneratorConfig, Rendered
 from gencodec.nn.motion import compensate
 from gencodec.training.discriminator import ProjectedCritic, generator_loss
-from gencodec.training.patches import SHIFTS
+from gencodec.training.patches import SHIFTS, random_window
 from gencodec.training.perceptual import Distances, PerceptualLoss
 from gencodec.training.qualities import loss_weights
 from gencodec.training.s2vc_teacher import TokenTeacher
@@ -46,7 +46,7 @@ class RenderLosses:
         """L1, LPIPS-Alex, and what tokens know, of frames rendered at `quality` (B,) and x (B,3,H,W)."""
         r, weights = self.recipe, loss_weights(quality, self.recipe.fine)
         terms = {"l1": r.l1 * (weights * (rendered.picture - x).abs().mean((1, 2, 3))).mean()}
-        whole = self._window([rendered.picture, x], x.shape[-1] - SHIFTS)
+        whole = random_window([rendered.picture, x], x.shape[-1] - SHIFTS, self.random)
         terms["alex"] = r.alex * (weights * self.teacher.lpips.distance(*whole)).mean()
         if self.has_tokens and r.semantic:
             terms["semantic"] = r.semantic * self.teacher.distance(rendered.tokens, x, TOKEN_STRIDE)
@@ -66,20 +66,10 @@ class RenderLosses:
     ) -> tuple[dict[str, Tensor], Distances]:
         """What VGG16 and the critic on its maps say of a window."""
         r, weights = self.recipe, loss_weights(quality, self.recipe.fine)
-        distances = self.perceptual(*self._window([rendered.picture, x], r.window))
+        distances = self.perceptual(*random_window([rendered.picture, x], r.window, self.random))
         values = {"lpips": r.lpips * distances.lpips, "dists": r.dists * distances.dists}
         terms = {name: (weights * value).mean() for name, value in values.items()}
         if is_adversarial:
             value = generator_loss(self.critic, distances.decoded, distances.real)
             terms["adversarial"] = r.adversarial * value.mean()
         return terms, distances
-
-    def _window(self, pictures: list[Tensor], size: int) -> list[Tensor]:
-        """The same random part of all pictures, of `size` pixels a side, away from the border."""
-        spare = (pictures[0].shape[-1] - size) // 4
-        last = pictures[0].shape[-1] - size - spare
-        top, left = (int(n) for n in self.random.integers(spare, last + 1, 2))
-        return [
-            x[..., top : top + size, left : left + size].contiguous(memory_format=torch.channels_last)
-            for x in pictures
-        ]
