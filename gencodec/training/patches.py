@@ -57,7 +57,8 @@ def random_window(pictures: Iterable[Tensor], size: int, random: np.random.Gener
     for side in pictures[0].shape[-2:]:
         spare = (side - size) // 4
         corner.append(int(random.integers(spare, side - size - spare + 1)))
-    return [_cut(x, *corner, size).contiguous(memory_format=torch.channels_last) for x in pictures]
+    top, left = corner
+    return [_cut(x, top, left, size).contiguous(memory_format=torch.channels_last) for x in pictures]
 
 
 def _cut(x: Tensor, top: int, left: int, side: int) -> Tensor:
