@@ -116,7 +116,7 @@ def test_s2vc_has_its_speed_ablations_and_drift(root: Path) -> None:
     }
     drift = {
         "last_over_first_third": {"bits": {"8": 1.05}, "lpips_alex": {"8": 0.97}},
-        "clips": [{"clip": "a"}],
+        "clips": [{"clip": "a", "quality": 8, "key_bits": 9000, "bits": [1000.0, 0.0, 500.0]}],
     }
     for name, result in (("speed", {"results": found}), ("ablations", ablations), ("drift", drift)):
         path = root / "benchmarks" / "results" / f"{name}-s2vc.json"
@@ -127,7 +127,7 @@ def test_s2vc_has_its_speed_ablations_and_drift(root: Path) -> None:
     assert "| render | 16 |" in details
     assert "| no temporal prior | +12.3 % |" in details
     assert "| no TCG | +4.6 % | 0.500 | 0.250 |" in details
-    assert "| 8 | +5.0 % | -3.0 % |" in details
+    assert "| 8 | +5.0 % | -60.0 % | -3.0 % |" in details
 
 
 def test_diffsit_has_its_options_and_its_frames_by_type(root: Path) -> None:
