@@ -7,9 +7,11 @@ Reads those that are there of rd-video.json and rd-intra.json (rd.py), speed-met
 speed-entropy.json (speed.py), exact-cuda.json (exact_cuda.py), size-s2vc-paper.json (s2vc_paper_size.py),
 speed-s2vc-paper.json (s2vc_paper_speed.py), the last two for docs/methods/s2vc-paper.md, those of
 `diffsit` (diffsit_paper_size.py, diffsit_paper_speed.py) for docs/methods/diffsit-paper.md; speed-s2vc.json
-(speed.py), ablations-s2vc.json (s2vc_ablations.py), drift-s2vc.json (s2vc_drift.py), and the same three of
-`extreme` (speed.py, codec_ablations.py, extreme_drift.py), of `diffsit` the first two and frames-diffsit.json
-(diffsit_frames.py). The curves of whole clips become docs/images/rd-video.svg.
+(speed.py), ablations-s2vc.json (s2vc_ablations.py), zeroed-s2vc.json (s2vc_zeroed.py),
+drift-s2vc.json (s2vc_drift.py), and speed, ablations and drift of `extreme` (speed.py, codec_ablations.py,
+extreme_drift.py), of `diffsit` the first two and frames-diffsit.json (diffsit_frames.py).
+
+The curves of whole clips become docs/images/rd-video.svg.
 """
 
 from __future__ import annotations
@@ -207,6 +209,7 @@ DETAILS: dict[str, Callable[[Result], str]] = {
     "rd-intra": rd_detail,
     "speed-s2vc": partial(speed_detail, "s2vc"),
     "ablations-s2vc": report_s2vc.ablation_detail,
+    "zeroed-s2vc": report_s2vc.zeroed_detail,
     "drift-s2vc": report_s2vc.drift_detail,
     "speed-diffsit": partial(speed_detail, "diffsit"),
     "ablations-diffsit": partial(ablation_detail, "diffsit"),

@@ -32,6 +32,23 @@ def ablation_detail(result: Result) -> str:
     )
 
 
+def zeroed_detail(result: Result) -> str:
+    """What the generator's parts are used for."""
+    rows = [
+        [name, percent(row["percent"]), percent(row["flicker_percent"])]
+        for name, row in result["variants"].items()
+    ]
+    return "\n\n".join(
+        [
+            "## What the generator of `s2vc` uses its parts for",
+            f"The shipped generator with a part set to nothing, not trained anew, on the same streams: "
+            f"{result['frames']} frames of {len(result['clip_hashes'])} held-out clips.",
+            table(["generator", "BD-rate, LPIPS-Alex", "flicker"], rows),
+            provenance(result),
+        ]
+    )
+
+
 def drift_detail(result: Result) -> str:
     """The last third of long groups of pictures over the first."""
     over = result["last_over_first_third"]

@@ -118,7 +118,13 @@ def test_s2vc_has_its_speed_ablations_and_drift(root: Path) -> None:
         "last_over_first_third": {"bits": {"8": 1.05}, "lpips_alex": {"8": 0.97}},
         "clips": [{"clip": "a", "quality": 8, "key_bits": 9000, "bits": [1000.0, 0.0, 500.0]}],
     }
-    for name, result in (("speed", {"results": found}), ("ablations", ablations), ("drift", drift)):
+    zeroed = {
+        "frames": 7,
+        "clip_hashes": {"a": "0"},
+        "variants": {"no U-Net": {"percent": 7.89, "flicker_percent": -1.23}},
+    }
+    results = {"speed": {"results": found}, "ablations": ablations, "drift": drift, "zeroed": zeroed}
+    for name, result in results.items():
         path = root / "benchmarks" / "results" / f"{name}-s2vc.json"
         path.write_text(json.dumps(origin | result))
     report.main(["--root", str(root)])
@@ -128,6 +134,7 @@ def test_s2vc_has_its_speed_ablations_and_drift(root: Path) -> None:
     assert "| no temporal prior | +12.3 % |" in details
     assert "| no TCG | +4.6 % | 0.500 | 0.250 |" in details
     assert "| 8 | +5.0 % | -60.0 % | -3.0 % |" in details
+    assert "| no U-Net | +7.9 % | -1.2 % |" in details
 
 
 def test_diffsit_has_its_options_and_its_frames_by_type(root: Path) -> None:

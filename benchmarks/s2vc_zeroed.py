@@ -1,0 +1,152 @@
+"""What the generator of `s2vc` uses its parts for: `s2vc_zeroed.py --clips VAL [--qualities 8 22 36 50]`.
+
+Streams are coded once and decoded with a part of the generator set to nothing, without training it anew: what
+the part is used for, not what its place could be used for (`s2vc_ablations.py`). The decoder is changed, so
+this runs in one process. Writes results/zeroed-s2vc.json with BD-rates at equal LPIPS-Alex and mean flicker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from speed import RESULTS, environment
+from torch import Tensor, nn
+
+import gencodec
+from gencodec import api
+from gencodec.evaluation.bd_rate import bd_rate_over_clips
+from gencodec.evaluation.clips import digest_of
+from gencodec.methods.s2vc.codec import S2vc
+from gencodec.methods.s2vc.generator import Generator
+from gencodec.metrics.lpips import Lpips
+from gencodec.metrics.temporal import flicker
+from gencodec.rate import ConstantQuality
+from gencodec.training.data import VIDEO_SUFFIXES
+from gencodec.video import open_video
+
+
+class Nothing(nn.Module):
+    """Zeros in place of what `part` gives; `first`: of the first thing alone."""
+
+    def __init__(self, part: nn.Module, *, first: bool = False) -> None:
+        super().__init__()
+        self.part, self.first = part, first
+
+    def forward(self, *inputs: Any) -> Any:
+        """As the part's."""
+        out = self.part(*inputs)
+        return (torch.zeros_like(out[0]), *out[1:]) if self.first else torch.zeros_like(out)
+
+
+def no_tokens(generator: Generator) -> None:
+    """CSG: every cross-attention sees zeros."""
+    generator.semantics = Nothing(generator.semantics)  # type: ignore[assignment]
+
+
+def no_fusion(generator: Generator) -> None:
+    """TCG: nothing comes from the diffusion buffer."""
+    generator.unet.fusions = nn.ModuleList()
+
+
+def no_past(generator: Generator) -> None:
+    """Features begin anew at each frame, and nothing comes from the diffusion buffer."""
+    no_fusion(generator)
+    remember = generator.remember
+    generator.remember = lambda frame, _: remember(frame, None)  # type: ignore[method-assign]
+
+
+def no_unet(generator: Generator) -> None:
+    """The decoder by itself."""
+    generator.unet = Nothing(generator.unet, first=True)  # type: ignore[assignment]
+
+
+VARIANTS: dict[str, Callable[[Generator], None]] = {
+    "as shipped": lambda _: None,
+    "CSG: no tokens": no_tokens,
+    "TCG: no fusion": no_fusion,
+    "no fusion, no feature buffer": no_past,
+    "no U-Net": no_unet,
+}
+
+
+def main() -> None:
+    """Code once, decode with each variant, score, write."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--clips", type=Path, required=True)
+    parser.add_argument("--qualities", type=int, nargs="+", default=[8, 22, 36, 50])
+    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--out", type=Path, default=RESULTS / "zeroed-s2vc.json")
+    options = parser.parse_args()
+    paths = [p for p in sorted(options.clips.iterdir()) if p.suffix in VIDEO_SUFFIXES]
+    codec, lpips = api.create("s2vc"), Lpips.load()
+    assert isinstance(codec, S2vc)
+    rows = [row for path in paths for row in scored(path, codec, lpips, options)]
+    result = environment() | {
+        "weights": f"{codec.weights_id:08x}",
+        "frames": options.frames,
+        "clip_hashes": {path.stem: digest_of(path) for path in paths},
+        "variants": {name: of_variant(rows, name) for name in VARIANTS},
+        "rows": rows,
+    }
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result["variants"], indent=1))
+
+
+def scored(path: Path, codec: S2vc, lpips: Lpips, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row for each quality and variant."""
+    with open_video(path, frames=(0, options.frames)) as video:
+        frames = list(video)
+    height, width = frames[0].shape[1:]
+    info = gencodec.VideoInfo(width, height, Fraction(25), len(frames))
+    rows = []
+    for quality in options.qualities:
+        packets = list(codec.encode(frames, info, ConstantQuality(quality)))
+        bpp = 8 * sum(len(packet.payload) for packet in packets) / (len(frames) * height * width)
+        for name, change in VARIANTS.items():
+            decoded = list(changed(codec, change).decode(packets, info))
+            row = {"clip": path.stem, "quality": quality, "variant": name, "bpp": bpp}
+            rows.append(row | scores(lpips, decoded, frames))
+    return rows
+
+
+def changed(codec: S2vc, change: Callable[[Generator], None]) -> S2vc:
+    """The codec with a changed generator of its own."""
+    other = S2vc(codec.loop, deepcopy(codec.renderer), codec.gop_length, codec.preset, codec.weights_id)
+    change(other.renderer.generator)
+    return other
+
+
+@torch.inference_mode()
+def scores(lpips: Lpips, decoded: list[Tensor], frames: list[Tensor]) -> dict[str, float]:
+    """Means over frames, and over pairs of them."""
+    shown, source = torch.stack(decoded), torch.stack(frames)
+    pairs = zip(shown.float()[:, None] / 255, source.float()[:, None] / 255, strict=True)
+    distances = [float(lpips.distance(a, b)) for a, b in pairs]
+    flickers = flicker((source[:-1], source[1:]), (shown[:-1], shown[1:]))
+    return {"lpips_alex": float(np.mean(distances)), "flicker": float(flickers.mean())}
+
+
+def of_variant(rows: list[dict[str, Any]], name: str) -> dict[str, float | None]:
+    """BD-rate against what ships, and what flicker is over it."""
+    own, shipped = ([r for r in rows if r["variant"] == n] for n in (name, "as shipped"))
+    curves = [
+        {c: [(r["bpp"], r["lpips_alex"]) for r in some if r["clip"] == c] for c in {r["clip"] for r in some}}
+        for some in (shipped, own)
+    ]
+    means = [float(np.mean([r["flicker"] for r in some])) for some in (shipped, own)]
+    return {
+        "percent": bd_rate_over_clips(curves[0], curves[1], lower_is_better=True).percent,
+        "flicker_percent": 100 * (means[1] / means[0] - 1),
+    }
+
+
+if __name__ == "__main__":
+    main()
