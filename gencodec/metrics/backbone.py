@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gencodec.nn.folded_conv import FoldedConv
+
 Pool = Callable[[Tensor, int], Tensor]  # (map, kernel) -> map of half the size
 SHARED_LIMIT = 1 << 28  # bytes that two networks may keep to share their first stage
 
@@ -132,9 +134,11 @@ class Backbone(nn.Module):
         return x
 
 
-def _conv(tensors: Mapping[str, Tensor], i: int, stage: Stage) -> nn.Conv2d:
+def _conv(tensors: Mapping[str, Tensor], i: int, stage: Stage) -> nn.Module:
     weight, bias = as_float(tensors, f"features.{i}.weight"), as_float(tensors, f"features.{i}.bias")
     out_channels, in_channels, kernel, _ = weight.shape
     conv = nn.utils.skip_init(nn.Conv2d, in_channels, out_channels, kernel, stage.stride, stage.padding)
     conv.load_state_dict({"weight": weight, "bias": bias})
+    if stage.stride > 1:
+        return FoldedConv.of(conv)
     return conv.requires_grad_(False).to(memory_format=torch.channels_last)
