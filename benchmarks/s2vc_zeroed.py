@@ -60,7 +60,7 @@ def no_past(generator: Generator) -> None:
     """Features begin anew at each frame, and nothing comes from the diffusion buffer."""
     no_fusion(generator)
     remember = generator.remember
-    generator.remember = lambda frame, _: remember(frame, None)  # type: ignore[method-assign]
+    generator.remember = lambda frame, memory: remember(frame, None)  # type: ignore[method-assign]
 
 
 def no_unet(generator: Generator) -> None:

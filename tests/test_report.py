@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -123,7 +124,12 @@ def test_s2vc_has_its_speed_ablations_and_drift(root: Path) -> None:
         "clip_hashes": {"a": "0"},
         "variants": {"no U-Net": {"percent": 7.89, "flicker_percent": -1.23}},
     }
-    results = {"speed": {"results": found}, "ablations": ablations, "drift": drift, "zeroed": zeroed}
+    results: dict[str, dict[str, Any]] = {
+        "speed": {"results": found},
+        "ablations": ablations,
+        "drift": drift,
+        "zeroed": zeroed,
+    }
     for name, result in results.items():
         path = root / "benchmarks" / "results" / f"{name}-s2vc.json"
         path.write_text(json.dumps(origin | result))
