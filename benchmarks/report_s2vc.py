@@ -35,7 +35,7 @@ def ablation_detail(result: Result) -> str:
 def zeroed_detail(result: Result) -> str:
     """What the generator's parts are used for."""
     rows = [
-        [name, percent(row["percent"]), percent(row["flicker_percent"])]
+        [name, *(percent(row[judge]) for judge in ("lpips_alex", "dists", "flicker"))]
         for name, row in result["variants"].items()
     ]
     return "\n\n".join(
@@ -43,7 +43,7 @@ def zeroed_detail(result: Result) -> str:
             "## What the generator of `s2vc` uses its parts for",
             f"The shipped generator with a part set to nothing, not trained anew, on the same streams: "
             f"{result['frames']} frames of {len(result['clip_hashes'])} held-out clips.",
-            table(["generator", "BD-rate, LPIPS-Alex", "flicker"], rows),
+            table(["generator", "BD-rate, LPIPS-Alex", "DISTS", "flicker"], rows),
             provenance(result),
         ]
     )

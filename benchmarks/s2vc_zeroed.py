@@ -1,8 +1,9 @@
-"""What the generator of `s2vc` uses its parts for: `s2vc_zeroed.py --clips VAL [--qualities 8 22 36 50]`.
+"""What the generator of `s2vc` uses its parts for: `s2vc_zeroed.py --clips VAL --vgg VGG16`.
 
 Streams are coded once and decoded with a part of the generator set to nothing, without training it anew: what
 the part is used for, not what its place could be used for (`s2vc_ablations.py`). The decoder is changed, so
-this runs in one process. Writes results/zeroed-s2vc.json with BD-rates at equal LPIPS-Alex and mean flicker.
+this runs in one process. Writes results/zeroed-s2vc.json: BD-rates at equal LPIPS-Alex
+and DISTS of every fourth frame, and mean flicker.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,11 +27,15 @@ from gencodec.evaluation.bd_rate import bd_rate_over_clips
 from gencodec.evaluation.clips import digest_of
 from gencodec.methods.s2vc.codec import S2vc
 from gencodec.methods.s2vc.generator import Generator
+from gencodec.metrics.dists import Dists
 from gencodec.metrics.lpips import Lpips
 from gencodec.metrics.temporal import flicker
+from gencodec.nn.winograd import use_winograd
 from gencodec.rate import ConstantQuality
 from gencodec.training.data import VIDEO_SUFFIXES
 from gencodec.video import open_video
+
+JUDGED = 4  # one frame in so many
 
 
 class Nothing(nn.Module):
@@ -81,14 +86,16 @@ def main() -> None:
     """Code once, decode with each variant, score, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--clips", type=Path, required=True)
+    parser.add_argument("--vgg", type=Path, required=True, help="VGG16, for DISTS")
     parser.add_argument("--qualities", type=int, nargs="+", default=[8, 22, 36, 50])
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--out", type=Path, default=RESULTS / "zeroed-s2vc.json")
     options = parser.parse_args()
     paths = [p for p in sorted(options.clips.iterdir()) if p.suffix in VIDEO_SUFFIXES]
-    codec, lpips = api.create("s2vc"), Lpips.load()
+    codec, judges = api.create("s2vc"), Judges(Lpips.load(), Dists.load(options.vgg))
+    use_winograd(judges.dists.backbone.convs)
     assert isinstance(codec, S2vc)
-    rows = [row for path in paths for row in scored(path, codec, lpips, options)]
+    rows = [row for path in paths for row in scored(path, codec, judges, options)]
     result = environment() | {
         "weights": f"{codec.weights_id:08x}",
         "frames": options.frames,
@@ -100,7 +107,14 @@ def main() -> None:
     print(json.dumps(result["variants"], indent=1))
 
 
-def scored(path: Path, codec: S2vc, lpips: Lpips, options: argparse.Namespace) -> list[dict[str, Any]]:
+class Judges(NamedTuple):
+    """Distances by name."""
+
+    lpips_alex: Lpips
+    dists: Dists
+
+
+def scored(path: Path, codec: S2vc, judges: Judges, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each quality and variant."""
     with open_video(path, frames=(0, options.frames)) as video:
         frames = list(video)
@@ -113,7 +127,7 @@ def scored(path: Path, codec: S2vc, lpips: Lpips, options: argparse.Namespace) -
         for name, change in VARIANTS.items():
             decoded = list(changed(codec, change).decode(packets, info))
             row = {"clip": path.stem, "quality": quality, "variant": name, "bpp": bpp}
-            rows.append(row | scores(lpips, decoded, frames))
+            rows.append(row | scores(judges, decoded, frames))
     return rows
 
 
@@ -125,27 +139,35 @@ def changed(codec: S2vc, change: Callable[[Generator], None]) -> S2vc:
 
 
 @torch.inference_mode()
-def scores(lpips: Lpips, decoded: list[Tensor], frames: list[Tensor]) -> dict[str, float]:
+def scores(judges: Judges, decoded: list[Tensor], frames: list[Tensor]) -> dict[str, float]:
     """Means over frames, and over pairs of them."""
+    pairs = list(zip(decoded, frames, strict=True))[JUDGED // 2 :: JUDGED]
+    found = {
+        name: float(np.mean([float(judge(*pair)) for pair in pairs]))
+        for name, judge in judges._asdict().items()
+    }
     shown, source = torch.stack(decoded), torch.stack(frames)
-    pairs = zip(shown.float()[:, None] / 255, source.float()[:, None] / 255, strict=True)
-    distances = [float(lpips.distance(a, b)) for a, b in pairs]
     flickers = flicker((source[:-1], source[1:]), (shown[:-1], shown[1:]))
-    return {"lpips_alex": float(np.mean(distances)), "flicker": float(flickers.mean())}
+    return found | {"flicker": float(flickers.mean())}
 
 
 def of_variant(rows: list[dict[str, Any]], name: str) -> dict[str, float | None]:
-    """BD-rate against what ships, and what flicker is over it."""
-    own, shipped = ([r for r in rows if r["variant"] == n] for n in (name, "as shipped"))
-    curves = [
-        {c: [(r["bpp"], r["lpips_alex"]) for r in some if r["clip"] == c] for c in {r["clip"] for r in some}}
-        for some in (shipped, own)
-    ]
+    """BD-rates against what ships, and what flicker is over it."""
+    shipped, own = ([r for r in rows if r["variant"] == n] for n in ("as shipped", name))
     means = [float(np.mean([r["flicker"] for r in some])) for some in (shipped, own)]
-    return {
-        "percent": bd_rate_over_clips(curves[0], curves[1], lower_is_better=True).percent,
-        "flicker_percent": 100 * (means[1] / means[0] - 1),
+    found: dict[str, float | None] = {
+        "flicker": 100 * (means[1] / means[0] - 1),
     }
+    for judge in Judges._fields:
+        anchor, test = (curves(some, judge) for some in (shipped, own))
+        found[judge] = bd_rate_over_clips(anchor, test, lower_is_better=True).percent
+    return found
+
+
+def curves(rows: list[dict[str, Any]], judge: str) -> dict[str, list[tuple[float, float]]]:
+    """Points of each clip."""
+    clips = {row["clip"] for row in rows}
+    return {clip: [(r["bpp"], r[judge]) for r in rows if r["clip"] == clip] for clip in clips}
 
 
 if __name__ == "__main__":

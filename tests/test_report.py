@@ -122,7 +122,7 @@ def test_s2vc_has_its_speed_ablations_and_drift(root: Path) -> None:
     zeroed = {
         "frames": 7,
         "clip_hashes": {"a": "0"},
-        "variants": {"no U-Net": {"percent": 7.89, "flicker_percent": -1.23}},
+        "variants": {"no U-Net": {"lpips_alex": 7.89, "dists": 4.32, "flicker": -1.23}},
     }
     results: dict[str, dict[str, Any]] = {
         "speed": {"results": found},
@@ -140,7 +140,7 @@ def test_s2vc_has_its_speed_ablations_and_drift(root: Path) -> None:
     assert "| no temporal prior | +12.3 % |" in details
     assert "| no TCG | +4.6 % | 0.500 | 0.250 |" in details
     assert "| 8 | +5.0 % | -60.0 % | -3.0 % |" in details
-    assert "| no U-Net | +7.9 % | -1.2 % |" in details
+    assert "| no U-Net | +7.9 % | +4.3 % | -1.2 % |" in details
 
 
 def test_diffsit_has_its_options_and_its_frames_by_type(root: Path) -> None:
