@@ -57,3 +57,12 @@ def test_the_original_gets_no_gradient_and_weights_stay_as_they_are() -> None:
     LpipsLoss(lpips, half=True)(decoded, real).sum().backward()
     assert real.grad is None
     assert all(torch.equal(a, b) for a, b in zip(before, lpips.backbone.parameters(), strict=True))
+
+
+def test_deep_maps_count_as_often_as_asked() -> None:
+    loss = LpipsLoss(Lpips.load(), half=False)
+    x, y = torch.rand(2, 1, 3, 96, 80, generator=torch.Generator().manual_seed(0))
+    never, once, twice = (loss(x, y, deep) for deep in (0.0, 1.0, 2.0))
+    assert torch.equal(once, loss(x, y))
+    assert never < once
+    assert torch.allclose(twice - once, once - never, atol=1e-6)

@@ -109,12 +109,12 @@ class Backbone(nn.Module):
         self.convs = other.convs
         self.last_two = other.last_two = LastTwo()
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Map a picture (N,3,H,W) in [0, 1] to five maps (N,C,H',W')."""
+    def forward(self, x: Tensor, count: int = 5) -> list[Tensor]:
+        """Map a picture (N,3,H,W) in [0, 1] to five maps (N,C,H',W'), or the first `count` of them."""
         # while channels are not the innermost dimension: over three of them this would take ten times as long
         x = torch.addcmul(self.get_buffer("offset"), x.contiguous(), self.get_buffer("factor"))
         x = x.to(self.dtype, memory_format=torch.channels_last)
-        first, *others = BACKBONES[self.net]
+        first, *others = BACKBONES[self.net][:count]
         make = partial(self._run, first)
         taps = [self.last_two(make, x) if self.last_two else make(x)]
         for stage in others:

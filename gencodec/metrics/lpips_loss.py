@@ -22,6 +22,7 @@ from gencodec.nn.precision import has_bfloat16
 
 LEAST = 1e-10  # of a vector's length, as `Lpips` has it
 SMALL = 1e-6  # as DISTS has it
+DEEP = 2  # last maps of the five, which take two fifths of the time
 
 
 class LpipsLoss(nn.Module):
@@ -38,13 +39,15 @@ class LpipsLoss(nn.Module):
         if has_bfloat16(self.heads[0].device) if half is None else half:
             self.backbone.convs.bfloat16()
 
-    def forward(self, picture: Tensor, target: Tensor) -> Tensor:
-        """Distance (N,) of `picture` to `target`."""
+    def forward(self, picture: Tensor, target: Tensor, deep: float = 1.0) -> Tensor:
+        """Distance (N,) of `picture` to `target`; the DEEP last maps count `deep` times, at 0 for nothing."""
+        count = len(self.heads) if deep else len(self.heads) - DEEP
         with torch.no_grad():
-            wanted = self.backbone(pad_to(target, MIN_SIZE))
-        maps = self.backbone(pad_to(picture, MIN_SIZE))
-        taps = [_Tap.apply(a, b, w) for a, b, w in zip(maps, wanted, self.heads, strict=True)]
-        return torch.stack(taps).sum(0)
+            wanted = self.backbone(pad_to(target, MIN_SIZE), count)
+        maps = self.backbone(pad_to(picture, MIN_SIZE), count)
+        taps = [_Tap.apply(*each) for each in zip(maps, wanted, self.heads[:count], strict=True)]
+        weights = [1.0] * (len(self.heads) - DEEP) + [deep] * DEEP
+        return torch.stack([w * tap for w, tap in zip(weights, taps, strict=False)]).sum(0)
 
     @torch.no_grad()
     def by_region(
