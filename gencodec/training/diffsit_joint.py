@@ -113,8 +113,8 @@ class JointTask(Stage):
 
     def step(self, draws: Tensor, progress: float) -> dict[str, float]:
         """One optimizer step on recorded windows; returns what the log shows."""
+        r, checked = self.recipe, self._checked()
         self.model.train()
-        r = self.recipe
         deep = self.random.random() < r.deep
         is_adversarial = progress >= r.adversarial_from
         with half_precision(self.device):
@@ -128,9 +128,13 @@ class JointTask(Stage):
         log = self.descend(terms)
         if distances is not None and is_adversarial:
             log["critic"] = self._update_critic(distances)
-        if self.held_out is not None and self.steps % CHECK_EVERY == 0:
-            log |= distance_left(self.model, self.held_out, self.lpips, r.frames, self.device)
-        return log
+        return log | checked
+
+    def _checked(self) -> dict[str, float]:
+        """Of held-out records, now and then, the first time before anything has changed."""
+        if self.held_out is None or self.steps % CHECK_EVERY:
+            return {}
+        return distance_left(self.model, self.held_out, self.lpips, self.recipe.frames, self.device)
 
     def _rendered(self, clip: Clips) -> tuple[Tensor, Tensor]:
         """A piece as shown, and its source; what STEM does to a mirrored clip is the mirror image."""

@@ -142,6 +142,7 @@ class RenderTask:
     def step(self, draws: Tensor, progress: float) -> dict[str, float]:
         """One optimizer step on recorded windows; returns what the log shows."""
         phase = self.phase(progress)
+        checked = self._checked()
         clip = mirrored(stacked(self.bank.cut(draws, self.device)), drawn_mirror(self.generator))
         self.model.train()
         self.model.decoder.requires_grad_(phase != "denoise")  # it comes trained
@@ -154,11 +155,9 @@ class RenderTask:
         self.optimizer.step()
         shown = {"loss": loss.item(), **{name: value.item() for name, value in terms.items()}}
         self.steps += 1
-        if self.held_out is not None and self.steps % CHECK_EVERY == 0:
-            shown["held_out"] = distance_left(
-                self.model, self.held_out, self.losses.teacher.lpips, self.device
-            )
-        return shown | (self._update_critic(distances) if phase == "adversarial" and distances else {})
+        if phase == "adversarial" and distances:
+            shown |= self._update_critic(distances)
+        return shown | checked
 
     def state(self) -> dict[str, object]:
         """All that a resumed run needs."""
@@ -181,6 +180,13 @@ class RenderTask:
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         self.generator.bit_generator.state = state["generator"]
         self.steps = state.get("steps", 0)
+
+    def _checked(self) -> dict[str, float]:
+        """Of held-out records, now and then, the first time before anything has changed."""
+        if self.held_out is None or self.steps % CHECK_EVERY:
+            return {}
+        left = distance_left(self.model, self.held_out, self.losses.teacher.lpips, self.device)
+        return {"held_out": left}
 
     def _denoising(self, clip: Record) -> Terms:
         x, scaled = (part[:, -self.recipe.frames :].flatten(0, 1) for part in (clip.x, clip.scaled))
