@@ -128,17 +128,25 @@ class LatentCoder:
     def _cheapest(self, y: Tensor, quality: int, extra: Tensor | None) -> Trial:
         """Whichever takes fewer bits: the hyper-latents that analysis gives, or none, all zero."""
         z = self.model.hyper_symbols(y.float(), torch.tensor([quality], device=y.device))
-        choices = (z, torch.zeros_like(z)) if self.z_tables else (z,)
-        trials = [self._trial(y, one, quality, extra) for one in choices]
-        return min(trials, key=lambda trial: trial.cost)
+        if not self.z_tables:
+            return self._trial(y, z, quality, extra)
+        without = self._trial(y, torch.zeros_like(z), quality, extra)
+        if not z.any() or self._bits_of(z, quality) > without.cost:  # all of y could be had for less
+            return without
+        trial = self._trial(y, z, quality, extra)
+        return trial if trial.cost <= without.cost else without
+
+    def _bits_of(self, z: Tensor, quality: int) -> float:
+        """Of hyper-latents (1,Cz,h,w)."""
+        if not self.z_tables:
+            return 0.0
+        return float(self.z_tables.bits(to_integers(z)[0], z_table_index(z.shape[1:], quality)).sum())
 
     def _trial(self, y: Tensor, z: Tensor, quality: int, extra: Tensor | None) -> Trial:
         """What coding y (1,C,H,W) comes to under the hyper-latents z."""
         means, indices = torch.zeros_like(y, dtype=torch.float32), torch.zeros_like(y, dtype=torch.int64)
         turns: list[tuple[np.ndarray, np.ndarray]] = []
-        cost = 0.0
-        if self.z_tables:
-            cost = float(self.z_tables.bits(to_integers(z)[0], z_table_index(z.shape[1:], quality)).sum())
+        cost = self._bits_of(z, quality)
 
         def code(turn: Turn, mean: Tensor, index: Tensor) -> Tensor:
             nonlocal cost
