@@ -9,7 +9,8 @@ and rounding then falls to the side that pays: a coefficient that nobody sees is
 texture is kept. The picture is what the decoder makes of the rounded latents (straight-through gradients),
 bits are those of the tables that the prior chose for plain rounding. Each step looks at both pictures in
 another way, shifted, mirrored, scaled, with colours swapped: descent on one unmoved network finds what only
-that network sees, and other distances become worse (docs/decisions.md). Encoders only.
+that network sees, and other distances become worse (docs/decisions.md). Every second step leaves the last
+maps out, which count twice in the others. Encoders only.
 """
 
 from __future__ import annotations
