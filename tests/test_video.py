@@ -451,14 +451,16 @@ def test_file_objects(tmp_path):
         buffer = io.BytesIO()
         write_video(buffer, gradient(), INFO, format=name)
         path = tmp_path / f"out.{name}"
-        write_video(path, gradient(), INFO)
+        path.write_bytes(buffer.getvalue())
         expected = read(path)
         for source in (io.BytesIO(buffer.getvalue()), Pipe(buffer.getvalue()), path.open("rb")):
             assert torch.equal(read(source), expected)
             getattr(source, "close", int)()
+        write_video(tmp_path / f"path.{name}", gradient(), INFO)
         with (tmp_path / f"again.{name}").open("wb") as named:
             write_video(named, gradient(), INFO)
-        assert torch.equal(read(tmp_path / f"again.{name}"), expected)
+        for again in ("path", "again"):  # x264's AVX-512 code gives other bytes now and then at such sizes
+            assert (read(tmp_path / f"{again}.{name}").float() - expected).abs().mean() < 1
     failed = io.BytesIO()
     with pytest.raises(ValueError, match="uint8"):
         write_video(failed, [gradient()[0], gradient()[0].float()], INFO, format="mp4")
