@@ -1,4 +1,4 @@
-"""Frozen strided convolutions as convolutions of stride 1: AlexNet's first layer in a third of its time.
+"""Frozen strided convolutions as ones of stride 1: AlexNet's first layer in less than half of its time.
 
 Every `stride` x `stride` pixels become channels of one place. Three channels in, as a picture has, leave a
 processor's vectors mostly empty, on the way back above all; 48 fill them. The same sums in another order.
