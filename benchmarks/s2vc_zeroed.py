@@ -2,8 +2,8 @@
 
 Streams are coded once and decoded with a part of the generator set to nothing, without training it anew: what
 the part is used for, not what its place could be used for (`s2vc_ablations.py`). The decoder is changed, so
-this runs in one process. Writes results/zeroed-s2vc.json: BD-rates at equal LPIPS-Alex
-and DISTS of every fourth frame, and mean flicker.
+this runs in one process, and rates are those of payloads, the same for all. Writes results/zeroed-s2vc.json:
+BD-rates at equal LPIPS-Alex and DISTS of every fourth frame, and mean flicker.
 """
 
 from __future__ import annotations
@@ -155,9 +155,7 @@ def of_variant(rows: list[dict[str, Any]], name: str) -> dict[str, float | None]
     """BD-rates against what ships, and what flicker is over it."""
     shipped, own = ([r for r in rows if r["variant"] == n] for n in ("as shipped", name))
     means = [float(np.mean([r["flicker"] for r in some])) for some in (shipped, own)]
-    found: dict[str, float | None] = {
-        "flicker": 100 * (means[1] / means[0] - 1),
-    }
+    found: dict[str, float | None] = {"flicker": 100 * (means[1] / means[0] - 1)}
     for judge in Judges._fields:
         anchor, test = (curves(some, judge) for some in (shipped, own))
         found[judge] = bd_rate_over_clips(anchor, test, lower_is_better=True).percent
