@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from gencodec.nn.block_search import at_steps, block_errors, block_motion
+from gencodec.nn.block_search import ROUNDS, _bits, _smoothed, at_steps, block_errors, block_motion
 from gencodec.nn.motion import BLOCK, NEAR, compensate, doubled, looked_up
 
 LITTLE = torch.tensor([0.0002])
@@ -41,6 +42,27 @@ def test_finds_what_moves_far(shift: tuple[int, int]) -> None:
     left, right = (flow[0, :, 5:-5, columns].flatten(1) for columns in (slice(6, 12), slice(16, 26)))
     for found, expected in ((left, shift), (right, (3, -2))):
         assert (found.t() == torch.tensor(expected)).all(1).float().mean() > 0.9
+
+
+def test_smoothing_is_what_its_formula_says() -> None:
+    """Block by block, in plain loops: what is cheapest beside the median of its neighbours."""
+    line = 4 * torch.arange(-2, 3).float()
+    costs = torch.rand(1, 5, 5, 3, 4, generator=torch.Generator().manual_seed(3))
+    price = torch.full((1, 1, 1, 1), 0.1)
+    flow = torch.zeros(1, 2, 3, 4)
+    for turn in range(ROUNDS + 1):
+        near = nn.functional.pad(flow, (1, 1, 1, 1), mode="replicate") if turn else None
+        for row, column in np.ndindex(3, 4):
+            middle = torch.zeros(2)
+            if near is not None:
+                middle = near[0, :, row : row + 3, column : column + 3].flatten(1).median(1).values
+            found = {}
+            for y, x in np.ndindex(5, 5):
+                vector = torch.stack([line[x], line[y]])
+                bits = _bits((middle - vector)[None])
+                found[float(costs[0, y, x, row, column] + price * bits)] = vector
+            flow[0, :, row, column] = found[min(found)]
+    assert torch.equal(_smoothed(costs, line, price), flow)
 
 
 def test_finds_half_pixels() -> None:

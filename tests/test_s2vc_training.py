@@ -460,6 +460,12 @@ def test_phases_come_in_order(records: Path) -> None:
         assert task.step(DRAWS, progress).keys() - {"loss"} == terms
 
 
+def test_a_new_critic_learns_before_it_is_heard(records: Path) -> None:
+    task = render_task(records, recipe=replace(RENDER, adversarial_from=0.2, heard_from=0.6))
+    for progress, seen in ((0.1, set()), (0.3, {"critic"}), (0.7, {"critic", "adversarial"})):
+        assert task.step(DRAWS, progress).keys() & {"critic", "adversarial"} == seen
+
+
 def test_vgg_and_the_critic_see_a_share_of_the_steps(records: Path) -> None:
     task = render_task(records, recipe=replace(RENDER, deep=0.5))
     seen = ["critic" in task.step(DRAWS, 0.9) for _ in range(8)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -235,9 +236,23 @@ def test_a_few_regions_are_settled_well() -> None:
     assert np.mean(gaps) < 0.03
 
 
+def test_a_frame_that_is_judged_twice_is_looked_at_once(
+    lpips: LpipsLoss, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame, calls = halves((4, 1)), []
+    by_region = LpipsLoss.by_region
+    monkeypatch.setattr(LpipsLoss, "by_region", lambda *args: (calls.append(args), by_region(*args))[1])
+    first = choose_shares([frame], 40, 100, lpips)
+    assert np.array_equal(choose_shares([frame], 40, 100, lpips), first)
+    assert len(calls) == 1
+    choose_shares([frame], 40, 100, lpips, texture=9.0)
+    choose_shares([halves((4, 1))], 40, 100, lpips)
+    assert len(calls) == 3, "what was asked for, or who looks, is another"
+
+
 def test_choosing_leaves_no_gradients(lpips: LpipsLoss) -> None:
     frame = halves((4, 1))
-    watched = frame._replace(generated=frame.generated.requires_grad_())
+    watched = replace(frame, generated=frame.generated.requires_grad_())
     choose_shares([watched], 40, 100, lpips)
     assert watched.generated.grad is None
 

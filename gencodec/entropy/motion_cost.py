@@ -37,7 +37,7 @@ class Group(NamedTuple):
     levels: np.ndarray  # (n,m), of users
 
     def of(self, which: np.ndarray) -> Self:
-        """Only some of its blocks, bool (n)."""
+        """Only some of its blocks, or some more often: bool (n), or their places in it."""
         near, near_users = self.near[:, which], self.near_users[:, which]
         users, is_user, levels = self.users[which], self.is_user[which], self.levels[which]
         return type(self)(self.level, self.blocks[which], near, users, is_user, near_users, levels)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import constriction
@@ -130,11 +131,20 @@ class CdfTables:
         regular = self.length[index] - 1
         inside = (symbols >= self.offset[index]) & (symbols < self.offset[index] + regular)
         bins = np.where(inside, (symbols - self.mode[index]) % regular, regular)
-        cost = 16 - np.log2(self.cdf[index, bins + 1] - self.cdf[index, bins])
-        escape = np.where(inside, 0, escape_code(symbols, self.offset[index], regular))
-        width = np.frexp(escape + 1.0)[1] - 1  # the floor of log2(escape + 1), exactly
-        cost += np.where(inside, 0, width + np.minimum(width + 1, 16))
-        return np.where(index < self.skip, 0.0, cost)
+        cost = np.asarray(self._costs[index, bins])
+        if not inside.all():
+            out = ~inside & (index >= self.skip)
+            escape = escape_code(symbols[out], self.offset[index[out]], regular[out])
+            width = np.frexp(escape + 1.0)[1] - 1  # the floor of log2(escape + 1), exactly
+            cost[out] += width + np.minimum(width + 1, 16)
+        return cost
+
+    @cached_property
+    def _costs(self) -> np.ndarray:
+        """Bits of every bin, float64 (num_tables, max_length)."""
+        cost = 16 - np.log2(np.maximum(np.diff(self.cdf, axis=1), 1))
+        cost[: self.skip] = 0
+        return cost
 
 
 def escape_code(symbols: np.ndarray, offset: np.ndarray, regular: np.ndarray) -> np.ndarray:

@@ -52,7 +52,8 @@ class _Search(NamedTuple):
         reach = REACHES[coarse]
         old, new = (F.avg_pool2d(picture, coarse) for picture in (self.old, self.new))
         costs = _search(old, new, reach, BLOCK // coarse)
-        flow = _smoothed(costs, coarse * _offsets(reach, self.old.device), self.price)
+        line = torch.arange(-reach, reach + 1, device=costs.device, dtype=costs.dtype)
+        flow = _smoothed(costs, coarse * line, self.price)
         for step in (step for step in STEPS if self.finest <= step < coarse):
             flow = self.refined(flow, step)
         return flow
@@ -82,13 +83,13 @@ def _offsets(reach: int, device: torch.device) -> Tensor:
     return torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).reshape(-1, 2)
 
 
-def _block_error(difference: Tensor, cells: int) -> Tensor:
-    """Mean absolute value (N,1,h,w) of (N,1,H,W) under each block's window, two blocks wide.
+def _block_error(missed: Tensor, cells: int) -> Tensor:
+    """Mean (N,1,h,w) of absolute errors (N,1,H,W) under each block's window, two blocks wide.
 
-    A block has `cells` x `cells` of the places in `difference`.
+    A block has `cells` x `cells` of the places in `missed`.
     """
-    down, right = (_weights(size, cells).to(difference.device) for size in difference.shape[2:])
-    return down.t() @ (difference.abs() @ right)
+    down, right = (_weights(size, cells).to(missed.device) for size in missed.shape[2:])
+    return down.t() @ (missed @ right)
 
 
 @lru_cache(maxsize=32)
@@ -136,26 +137,40 @@ def _blocks_at(old: Tensor, motion: Tensor, steps: int) -> Tensor:
 
 
 def _search(old: Tensor, new: Tensor, reach: int, cells: int) -> Tensor:
-    """Error of every block of `cells` x `cells` pixels at every offset (x, y): (B,N,h,w) of (B,1,H,W)."""
+    """Error (B,N,N,h,w) of every block of `cells` x `cells` pixels at every offset, y first; of (B,1,H,W)."""
     b, _, height, width = old.shape
     padded = F.pad(old, (reach,) * 4, mode="replicate")[:, 0]
     moved = padded.unfold(1, height, 1).unfold(2, width, 1)  # (B,2R+1,2R+1,H,W), y first
-    errors = _block_error((moved - new[:, :, None]).reshape(-1, 1, height, width), cells)
-    return errors.reshape(b, -1, *errors.shape[2:])
+    missed = (moved - new[:, :, None]).abs_().reshape(-1, 1, height, width)
+    errors = _block_error(missed, cells)
+    return errors.reshape(b, *moved.shape[1:3], *errors.shape[2:])
 
 
 def _bits(distance: Tensor) -> Tensor:
     """About what differences of vectors (B,2,...) to the expected ones cost; pixels in, bits (B,...) out."""
-    return torch.log2(1 + 4 * distance.abs()).sum(1)
+    return _bits_each(distance).sum(1)
 
 
-def _smoothed(costs: Tensor, offsets: Tensor, price: Tensor) -> Tensor:
-    """The offset (B,2,h,w) of each block that is cheap and near to what its neighbours have."""
-    table = offsets.t()[None, :, :, None, None]  # (1,2,N,1,1)
-    flow = offsets[(costs + price * _bits(table)).argmin(1)].permute(0, 3, 1, 2)
+def _bits_each(distance: Tensor) -> Tensor:
+    """The same of single components."""
+    return torch.log2(1 + 4 * distance.abs())
+
+
+def _smoothed(costs: Tensor, line: Tensor, price: Tensor) -> Tensor:
+    """The motion (B,2,h,w) of each block that is cheap and near to what its neighbours have.
+
+    costs (B,N,N,h,w) of offsets y and x, each one of `line` (N).
+    """
+
+    def cheapest(expected: Tensor) -> Tensor:
+        bits = _bits_each(expected[:, :, None] - line[:, None, None])  # (B,2,N,h,w): x by itself, y too
+        together = bits[:, 1, :, None] + bits[:, 0, None]
+        best = (costs + price[..., None] * together).flatten(1, 2).argmin(1)
+        return torch.stack([line[best % len(line)], line[best // len(line)]], 1)
+
+    flow = cheapest(costs.new_zeros(len(costs), 2, 1, 1))
     for _ in range(ROUNDS):
-        expected = _median_of_neighbours(flow)
-        flow = offsets[(costs + price * _bits(expected[:, :, None] - table)).argmin(1)].permute(0, 3, 1, 2)
+        flow = cheapest(_median_of_neighbours(flow))
     return flow
 
 

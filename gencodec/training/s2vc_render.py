@@ -52,7 +52,8 @@ class RenderRecipe:
     steadied: float = 0.34  # share of the steps with the term `steady`, which weighs as much more there
     noise: tuple[float, float] = (0.2, 0.02)  # deviation at quality 0 and 63, of [0,1]
     perceptual_from: float = 0.12
-    adversarial_from: float = 0.12
+    adversarial_from: float = 0.12  # the critic learns ...
+    heard_from: float = 0.12  # ... and is heard: later, where a trained generator meets a new one
     learning_rate: float = 3e-4
     decoder_scale: float = 0.15  # of the learning rate: it comes trained
     batch: int = 4
@@ -147,7 +148,11 @@ class RenderTask:
         self.model.train()
         self.model.decoder.requires_grad_(phase != "denoise")  # it comes trained
         with half_precision(self.device):
-            terms, distances = self._denoising(clip) if phase == "denoise" else self._rendering(clip, phase)
+            if phase == "denoise":
+                terms, distances = self._denoising(clip)
+            else:
+                is_heard = phase == "adversarial" and progress >= self.recipe.heard_from
+                terms, distances = self._rendering(clip, is_heard)
         loss = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -199,7 +204,7 @@ class RenderTask:
         errors = (decoded - x).square().mean((1, 2, 3)) / sigma.flatten() ** 2
         return Terms({"denoise": errors.mean()}, None)
 
-    def _rendering(self, clip: Record, phase: str) -> Terms:
+    def _rendering(self, clip: Record, is_heard: bool) -> Terms:
         """`frames` of the window in order; those before only fill the feature buffer, if there are any."""
         sums: dict[str, Tensor] = {}
         memory: Memory | None = None
@@ -225,7 +230,7 @@ class RenderTask:
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value / r.frames
             memory, before = rendered.memory, rendered
             if deep and t == count - 1:
-                terms, distances = self.losses.of_window(rendered, x, quality, phase == "adversarial")
+                terms, distances = self.losses.of_window(rendered, x, quality, is_heard)
                 sums |= terms
             if not r.cascade:
                 memory = Memory(memory.features.detach(), [level.detach() for level in memory.levels])

@@ -9,7 +9,8 @@ takes what DISTS likes less, or by squared error where encoders are tuned for PS
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -32,18 +33,38 @@ TEXTURE = 2.0  # LPIPS that wholly other statistics are worth: DISTS becomes bet
 SWEEPS = 4  # at each price
 
 
-class Seen(NamedTuple):
-    """A frame to judge by: as coded, as generated, and its source, (3,H,W) in [0,1] each."""
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A frame to judge by: as coded, as generated, and its source, (3,H,W) in [0,1] each.
+
+    It keeps the distances that it was asked for: a frame may be judged by more than once.
+    """
 
     coded: Tensor
     generated: Tensor
     x: Tensor
+    _known: dict[tuple[object, ...], Tensor] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, frame: Tensor, coded: Tensor, generated: Tensor) -> Self:
         """With its source as uint8 (3,H,W), not padded as the others are."""
         x = pad_to_multiple(frame.to(coded.device)[None].float() / 255, STRIDE)
         return cls(coded, generated, x[0])
+
+    def missed(self, grid: tuple[int, int], lpips: LpipsLoss | None, texture: float) -> Tensor:
+        """Distances of each share in each region, (shares,rows,columns); see `choose_shares`."""
+        asked = (grid, lpips, texture)
+        if asked not in self._known:
+            self._known[asked] = self._missed(*asked)
+        return self._known[asked]
+
+    def _missed(self, grid: tuple[int, int], lpips: LpipsLoss | None, texture: float) -> Tensor:
+        repair = self.generated - self.coded
+        pictures = mixed(self.coded, repair, repair.new_tensor(SHARES)[:, None, None, None]).clamp(0, 1)
+        if lpips is not None:
+            return lpips.by_region(pictures, self.x[None], grid, texture)
+        error = (pictures - self.x).square().mean(1, keepdim=True)
+        return FIDELITY * F.adaptive_avg_pool2d(error, grid)[:, 0]
 
 
 @torch.inference_mode()
@@ -64,9 +85,8 @@ def choose_shares(
     """
     height, width = frames[0].x.shape[-2:]
     grid = grid_of(height, width)
-    missed = torch.stack([_missed(frame, grid, lpips, texture) for frame in frames]).mean(
-        0
-    )  # (shares,rows,columns)
+    distances = [frame.missed(grid, lpips, texture) for frame in frames]
+    missed = torch.stack(distances).mean(0)  # (shares,rows,columns)
     bit = float(log_spaced(torch.tensor([quality]), *price)) / (height * width * held)
     index = cheapest(missed.cpu().numpy() / (grid[0] * grid[1]), bit)
     return None if (index == (PLAIN if before is None else before)).all() else index
@@ -113,13 +133,3 @@ def _cost(missed: np.ndarray, index: np.ndarray, price: float) -> float:
     left, above = neighbours(index)
     own = np.take_along_axis(missed, index[None].astype(np.int64), 0)
     return float(own.sum() + price * BITS[left, above, index].sum())
-
-
-def _missed(frame: Seen, grid: tuple[int, int], lpips: LpipsLoss | None, texture: float) -> Tensor:
-    """Distances of each share in each region, (shares,rows,columns)."""
-    repair = frame.generated - frame.coded
-    pictures = mixed(frame.coded, repair, repair.new_tensor(SHARES)[:, None, None, None]).clamp(0, 1)
-    if lpips is not None:
-        return lpips.by_region(pictures, frame.x[None], grid, texture)
-    error = (pictures - frame.x).square().mean(1, keepdim=True)
-    return FIDELITY * F.adaptive_avg_pool2d(error, grid)[:, 0]

@@ -84,15 +84,20 @@ class _Walk:
 
     def _turn(self, group: Group, tried: np.ndarray, is_new: np.ndarray, price: float) -> None:
         """Blocks of a group take the best of what is `tried` (k,2,n): what they have, or what is new."""
-        blocks = group.blocks
-        errors = np.full(is_new.shape, np.inf)
-        errors[0] = self.errors[blocks]
-        which, at = np.nonzero(is_new)
-        errors[which, at] = self._errors(blocks[at], tried[which, :, at].T)
-        best = (errors + price * self.cost.bits(self.field, group, tried)).argmin(0)
-        at = np.arange(len(blocks))
-        self.field[:, blocks] = tried[best, :, at].T
-        self.errors[blocks] = errors[best, at]
+        is_open = is_new.copy()
+        is_open[0] = True
+        which, at = np.nonzero(is_open)  # by what is tried, so that what they have comes first
+        vectors, own = tried[which, :, at].T, len(group.blocks)
+        blocks = group.blocks[at]
+        errors = np.concatenate([self.errors[blocks[:own]], self._errors(blocks[own:], vectors[:, own:])])
+        costs = np.full(is_new.shape, np.inf)
+        costs[which, at] = errors + price * self.cost.bits(self.field, group.of(at), vectors[None])[0]
+        best = costs.argmin(0)
+        missed = np.full(is_new.shape, np.inf)
+        missed[which, at] = errors
+        at = np.arange(own)
+        self.field[:, group.blocks] = tried[best, :, at].T
+        self.errors[group.blocks] = missed[best, at]
 
     def _errors(self, blocks: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         """As `BlockWindows.errors`, which is asked for each only once."""
