@@ -41,7 +41,8 @@ def zeroed_detail(result: Result) -> str:
     return "\n\n".join(
         [
             "## What the generator of `s2vc` uses its parts for",
-            f"The shipped generator with a part set to nothing, not trained anew, on the same streams: "
+            "The shipped generator with a part set to nothing, not trained anew, and with its repair taken "
+            "from the frame before along the motion, in half or whole; on the same streams: "
             f"{result['frames']} frames of {len(result['clip_hashes'])} held-out clips; distances see "
             "every fourth.",
             table(["generator", "BD-rate, LPIPS-Alex", "DISTS", "flicker"], rows),

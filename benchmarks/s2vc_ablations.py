@@ -2,8 +2,8 @@
 
     s2vc_ablations.py --records R --clips VAL --lpips VGG16 --prior CHECKPOINT --generator CHECKPOINT
 
-Every variant begins from the same checkpoints, those of shipped weights, without the part, and is trained on
-for equally many steps on the same records, the full ones too. Measured on whole held-out clips; writes
+Every variant begins from the same weights (a checkpoint, or for the generator a weights file: what shipped),
+without the part, and is trained on for equally many steps on the same records, the full ones too. Measured on whole held-out clips; writes
 results/ablations-s2vc.json. Variants share the coding loop, so a prior's figure is its rate over the full
 one's at the same pictures, and a generator's is BD-rate at equal LPIPS-Alex with the full prior's bits.
 Everything is kept in --work: a killed run goes on.
@@ -41,6 +41,8 @@ PRIORS: dict[str, dict[str, Any]] = {
     "no temporal prior": {"temporal": False},
     "in float": {"exact_from": 2.0},
 }
+# Lower than from nothing, for the first steps at a high rate spoil what was learned; the critic is new.
+GOING_ON = {"perceptual_from": 0.0, "adversarial_from": 0.0, "heard_from": 0.3, "learning_rate": 1e-4}
 GENERATORS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # configuration, recipe
     "full": ({}, {}),
     "no CSG": ({"semantics": "none"}, {}),
@@ -126,7 +128,7 @@ def train_generator(name: str, options: argparse.Namespace) -> Generator:
             *("--stage", "generator", "--records", str(options.records), "--out", str(folder)),
             *("--lpips", str(options.lpips), "--steps", str(options.generator_steps), "--device", "cpu"),
             *("--init", str(options.generator), "--config", json.dumps(config)),
-            *("--recipe", json.dumps({"perceptual_from": 0.0, "adversarial_from": 0.0} | recipe)),
+            *("--recipe", json.dumps(GOING_ON | recipe)),
         ]
     )
     return load_generator(folder / "checkpoint.pt")

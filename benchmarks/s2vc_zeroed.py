@@ -1,9 +1,10 @@
 """What the generator of `s2vc` uses its parts for: `s2vc_zeroed.py --clips VAL --vgg VGG16`.
 
 Streams are coded once and decoded with a part of the generator set to nothing, without training it anew: what
-the part is used for, not what its place could be used for (`s2vc_ablations.py`). The decoder is changed, so
-this runs in one process, and rates are those of payloads, the same for all. Writes results/zeroed-s2vc.json:
-BD-rates at equal LPIPS-Alex and DISTS of every fourth frame, and mean flicker.
+the part is used for, not what its place could be used for (`s2vc_ablations.py`). Two variants take repair
+from the frame before instead: what a memory of what was shown could add. The decoder is changed, so this runs
+in one process, and rates are those of payloads, the same for all. Writes results/zeroed-s2vc.json: BD-rates
+at equal LPIPS-Alex and DISTS of every fourth frame, and mean flicker.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from gencodec import api
 from gencodec.evaluation.bd_rate import bd_rate_over_clips
 from gencodec.evaluation.clips import digest_of
 from gencodec.methods.s2vc.codec import S2vc
-from gencodec.methods.s2vc.generator import Generator
+from gencodec.methods.s2vc.generator import Generator, Memory, Rendered
+from gencodec.methods.s2vc.model import CodedFrame
 from gencodec.metrics.dists import Dists
 from gencodec.metrics.lpips import Lpips
 from gencodec.metrics.temporal import flicker
+from gencodec.nn.motion import compensate
 from gencodec.nn.winograd import use_winograd
 from gencodec.rate import ConstantQuality
 from gencodec.training.data import VIDEO_SUFFIXES
@@ -73,12 +76,35 @@ def no_unet(generator: Generator) -> None:
     generator.unet = Nothing(generator.unet, first=True)  # type: ignore[assignment]
 
 
+def carried(share: float) -> Callable[[Generator], None]:
+    """So much of each frame's repair is that of the frame before, moved: what a memory of what was shown
+    could add.
+    """
+
+    def change(generator: Generator) -> None:
+        render, kept = generator.forward, list[Tensor]()
+
+        def forward(frame: CodedFrame, quality: Tensor, memory: Memory | None = None) -> Rendered:
+            out = render(frame, quality, memory)
+            repair = out.picture - frame.picture
+            if memory is not None and kept:
+                repair = torch.lerp(repair, compensate(kept.pop(), frame.flow), share)
+            kept[:] = [repair]
+            return out._replace(picture=frame.picture + repair)
+
+        generator.forward = forward  # type: ignore[method-assign]
+
+    return change
+
+
 VARIANTS: dict[str, Callable[[Generator], None]] = {
     "as shipped": lambda _: None,
     "CSG: no tokens": no_tokens,
     "TCG: no fusion": no_fusion,
     "no fusion, no feature buffer": no_past,
     "no U-Net": no_unet,
+    "half of the repair from the frame before": carried(0.5),
+    "all of it from the key frame": carried(1.0),
 }
 
 

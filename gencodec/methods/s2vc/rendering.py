@@ -51,6 +51,12 @@ class Renderer:
         out = self.generator(coded.frame, quality, None if is_fresh else memory)
         return out.picture, out.memory
 
+    @torch.inference_mode()
+    def remember(self, coded: Coded, memory: Memory | None) -> Memory:
+        """The memory behind a frame that nobody looks at: its features alone."""
+        is_fresh = coded.state.age % self.reset_period == 0
+        return Memory(self.generator.remember(coded.frame, None if is_fresh else memory), [])
+
 
 class Rendition:
     """Renders a window's frames, each with the shares that hold then, lazily, each time it is called.

@@ -1,11 +1,11 @@
 """When an encoder of `s2vc` chooses shares of the repair, and by which frames: `intra.share_choice` says how.
 
-    key frame   FIRST                LATER                           reset                LATER
-    age 0 ───── 1: chosen ── 2, 3 ── 4: chosen ── (nothing) ... ──── 32 ── rendered ───── 36: chosen ...
+    key frame   FIRST                     LATER                           reset              LATER
+    age 0 ───── 1: chosen ── 2 ── (3) ─── 4: chosen ── (nothing) ... ──── 32 ── 33, 34 ───── 36: chosen ...
 
 For low delay a choice looks at no later frame, and never at the key frame: it is so much better than what
-follows that its shares would be wrong for all of that. Between a choice and the next reset the generator does
-not run.
+follows that its shares would be wrong for all of that. Three frames of the four behind a key frame or a reset
+are as good to choose by as all (docs/decisions.md), and the generator runs for these alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from gencodec.methods.s2vc.loop import Coded
 from gencodec.methods.s2vc.rendering import Renderer
 
 FIRST, LATER = 1, 4  # frames behind a key frame, and behind a reset too: the next anchor
-JUDGED = 4  # frames
+PASSED = (0, 3)  # frames behind these that no choice looks at
+JUDGED = 3  # frames
 
 
 class Watch(NamedTuple):
@@ -46,10 +47,13 @@ class ShareSearch:
         since = age % self.renderer.reset_period
         if since > LATER:
             return watch, None
-        generated, memory = self.renderer.generate(coded, watch.memory if since else None)
+        before, last = watch.memory if since else None, min(LATER, self.renderer.reset_period - 1)
+        if since in PASSED and since != last:
+            return watch._replace(memory=self.renderer.remember(coded, before)), None
+        generated, memory = self.renderer.generate(coded, before)
         own = (Seen.of(frame, coded.frame.picture[0], generated[0]),) if age else ()
         seen, told = (*watch.seen, *own)[-JUDGED:], None
-        if age == FIRST or since == min(LATER, self.renderer.reset_period - 1):
+        if age == FIRST or since == last:
             held = LATER - FIRST if age == FIRST else self.renderer.reset_period
             told = choose_shares(seen, coded.clock, held, self.key.judge, watch.shares) if seen else None
         return Watch(watch.shares if told is None else told, memory, seen), told
