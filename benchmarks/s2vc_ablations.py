@@ -3,9 +3,10 @@
     s2vc_ablations.py --records R --clips VAL --lpips VGG16 --prior CHECKPOINT --generator CHECKPOINT
 
 Every variant begins from the same weights (a checkpoint, or for the generator a weights file: what shipped),
-without the part, and is trained on for equally many steps on the same records, the full ones too. Measured on whole held-out clips; writes
-results/ablations-s2vc.json. Variants share the coding loop, so a prior's figure is its rate over the full
-one's at the same pictures, and a generator's is BD-rate at equal LPIPS-Alex with the full prior's bits.
+without the part, and is trained on for equally many steps on the same records, the full ones too. Measured on
+whole held-out clips; writes results/ablations-s2vc.json. Variants share the coding loop, so a prior's figure
+is its rate over the full one's at the same pictures, and a generator's is BD-rate at equal LPIPS-Alex with
+the full prior's bits.
 Everything is kept in --work: a killed run goes on.
 """
 

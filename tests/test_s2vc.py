@@ -42,7 +42,7 @@ from gencodec.methods.s2vc import share_search
 from gencodec.methods.s2vc.codec import MAX_PERIOD, S2vc
 from gencodec.methods.s2vc.cuts import is_cut, windows_of
 from gencodec.methods.s2vc.generator import Memory
-from gencodec.methods.s2vc.lead import EVERY, led_quality
+from gencodec.methods.s2vc.lead import EVERY, GOLDEN_LEAD, MOST_LEAD, led_quality
 from gencodec.methods.s2vc.loop import Coded, LoopCoder, LoopState
 from gencodec.methods.s2vc.model import CYCLE, WHOLE, CodingLoop, key_quality, level_of, motion_unit
 from gencodec.methods.s2vc.rendering import Renderer
@@ -402,7 +402,9 @@ def test_key_frames_and_every_third_anchor_lead(codec: S2vc) -> None:
     packets = list(codec.encode(*_source(frames), ConstantQuality(30)))
     assert [p.quality for p in packets] == [led_quality(30, age) for age in range(EVERY + 2)]
     assert {led_quality(30, age) for age in range(1, EVERY)} == {30}
-    assert led_quality(30, EVERY) > 30
+    golden = [led_quality(30, age) - 30 for age in range(EVERY, 400, EVERY)]
+    assert golden == sorted(golden), "leads grow with age ..."
+    assert (golden[0], golden[-1]) == (GOLDEN_LEAD, MOST_LEAD), "... up to a limit"
     assert EVERY % CYCLE == 0, "only anchors are seen for long"
     assert [led_quality(q, 0) for q in (0, 3, 63)] == [0, 6, 63]
 

@@ -3,14 +3,15 @@
 All of a group of pictures is made of its key frame, and what an anchor shows stays on the screen, moved. So
 the key frame is better than what follows, and every third anchor renews that, as golden frames do in other
 codecs: without them quality sinks to what anchors have by themselves. They lead by more than the key frame,
-which is far better at the same quality.
+which is far better at the same quality, and by more the less there is left of it (docs/decisions.md).
 """
 
 from __future__ import annotations
 
 from gencodec.nn.quality import led
 
-KEY_LEAD, GOLDEN_LEAD = 3, 6  # qualities
+KEY_LEAD, GOLDEN_LEAD, MOST_LEAD = 3, 6, 12  # qualities
+AGEING = 16  # frames in which a lead grows by one, from GOLDEN_LEAD to MOST_LEAD
 EVERY = 12  # frames from one that leads to the next, a multiple of the coding loop's cycle
 
 
@@ -18,4 +19,4 @@ def led_quality(quality: int, age: int) -> int:
     """At which an encoder that is asked for `quality` codes the frame `age` frames behind the key frame."""
     if age == 0:
         return led(quality, KEY_LEAD)
-    return quality if age % EVERY else led(quality, GOLDEN_LEAD)
+    return quality if age % EVERY else led(quality, min(GOLDEN_LEAD + age // AGEING, MOST_LEAD))
