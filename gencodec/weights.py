@@ -41,9 +41,9 @@ WEIGHTS: dict[str, WeightsFile] = {
         "MIT",
         "trained by this project: docs/training.md",
     ),
-    "s2vc-tiny-6": WeightsFile(
-        "s2vc-tiny-6.safetensors",
-        "20e8a7b8bc7c9026c30e8f1279c4f3a16a3f236f492bdeb79afdc849dc8ef3a1",
+    "s2vc-tiny-5": WeightsFile(
+        "s2vc-tiny-5.safetensors",
+        "439fcb43df9623f24be94d054522d792d8609b5f80b673e6d99cb5a3acf8345e",
         "MIT",
         "trained by this project: docs/training.md",
     ),

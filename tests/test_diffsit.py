@@ -82,7 +82,7 @@ def tables() -> dict[str, Tensor]:
 
 
 def weights() -> Weights:
-    (intra, intra_data), (s2vc, s2vc_data) = (load_named(n) for n in ("intra-tiny-7", "s2vc-tiny-6"))
+    (intra, intra_data), (s2vc, s2vc_data) = (load_named(n) for n in ("intra-tiny-7", "s2vc-tiny-5"))
     files = {"intra": intra, "s2vc": s2vc, "diffsit": tables()}
     return Weights("tiny", files, {"intra": intra_data, "s2vc": s2vc_data, "diffsit": {}}, 7)
 

@@ -254,7 +254,7 @@ def prior_task(records: Path, recipe: PriorRecipe = PRIOR) -> PriorTask:
 
 def test_a_prior_begins_at_shipped_weights(records: Path) -> None:
     """As integers, those of the coder, and learns from there."""
-    tensors = load_file(ZOO / "s2vc-tiny-6.safetensors")[0]
+    tensors = load_file(ZOO / "s2vc-tiny-5.safetensors")[0]
     task = PriorTask(PRIOR, CodingLoop(), RecordBank(records), CPU)
     task.begin_from_weights(tensors)
     prior = task.model.latents.prior
@@ -634,7 +634,7 @@ def test_an_export_may_keep_the_generator_of_a_weights_file(run: Path, tmp_path:
     prior, kept, shipped = (
         run / "prior" / "checkpoint.pt",
         run / "w.safetensors",
-        ZOO / "s2vc-tiny-6.safetensors",
+        ZOO / "s2vc-tiny-5.safetensors",
     )
     export(prior, kept, run / "records", tmp_path / "again.safetensors", motion=shipped)
     (first, about), (again, data), (seen, _) = (
@@ -662,7 +662,7 @@ def test_records_may_know_what_motion_costs(run: Path, tmp_path: Path) -> None:
 
 def test_records_of_an_encoder_hold_what_it_sends() -> None:
     """Symbols, pictures and motion of a record are those of the packets, whatever they were chosen for."""
-    coder = encoder_of(ZOO / "s2vc-tiny-6.safetensors", INTRA, "cpu")
+    coder = encoder_of(ZOO / "s2vc-tiny-5.safetensors", INTRA, "cpu")
     x = make_clip(6, 64, 64).float() / 255
     one, now = record_sent(coder, x, 40), None
     for t, frame in enumerate((255 * x).round().to(torch.uint8)):

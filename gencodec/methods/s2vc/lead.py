@@ -11,7 +11,7 @@ from __future__ import annotations
 from gencodec.nn.quality import led
 
 KEY_LEAD, GOLDEN_LEAD, MOST_LEAD = 3, 6, 12  # qualities
-AGEING = 16  # frames in which a lead grows by one, from GOLDEN_LEAD to MOST_LEAD
+FADED, AGEING = 32, 8  # a lead grows by one for each AGEING frames that a group is older than FADED
 EVERY = 12  # frames from one that leads to the next, a multiple of the coding loop's cycle
 
 
@@ -19,4 +19,6 @@ def led_quality(quality: int, age: int) -> int:
     """At which an encoder that is asked for `quality` codes the frame `age` frames behind the key frame."""
     if age == 0:
         return led(quality, KEY_LEAD)
-    return quality if age % EVERY else led(quality, min(GOLDEN_LEAD + age // AGEING, MOST_LEAD))
+    if age % EVERY:
+        return quality
+    return led(quality, min(GOLDEN_LEAD + max(0, age - FADED) // AGEING, MOST_LEAD))
