@@ -12,7 +12,9 @@ THIRD = 32  # frames, of a group of 96
 
 def ablation_detail(result: Result) -> str:
     """Rate that each variant takes more than the full one."""
-    steps = result["steps"]
+    earlier = result.get("priors_measured_earlier", result)
+    steps = {"prior": earlier["steps"]["prior"], "generator": result["steps"]["generator"]}
+    when = "" if earlier is result else f" Priors were measured earlier, at commit {earlier['commit'][:9]}."
     priors = [[name, percent(value)] for name, value in result["prior_percent"].items()]
     generators = [
         [name, percent(value), *(f"{distance:.3f}" for _, distance in result["curves"][name])]
@@ -24,7 +26,7 @@ def ablation_detail(result: Result) -> str:
             "## What the parts of `s2vc` are worth",
             f"Each variant begins from the same weights without the part, and is trained on for "
             f"{steps['prior']} steps (prior) or {steps['generator']} (generator), the full ones too; "
-            f"measured on {result['frames']} frames of {len(result['clips'])} held-out clips.",
+            f"measured on {result['frames']} frames of {len(result['clips'])} held-out clips.{when}",
             table(["prior", "bits of the residual"], priors),
             table(["generator", "BD-rate, LPIPS-Alex", *(f"at {rate}" for rate in rates)], generators),
             provenance(result),

@@ -70,12 +70,14 @@ def main() -> None:
     add("--frames", type=int, default=17, help="of each held-out clip")
     add("--prior-steps", type=int, default=300)
     add("--generator-steps", type=int, default=150)
+    add("--also", type=Path, help="results of before to take what priors are worth from")
     add("--work", type=Path, default=Path("ablations-s2vc"))
     add("--out", type=Path, default=RESULTS / "ablations-s2vc.json")
     options = parser.parse_args()
     held_out = record_held_out(options)
-    priors = {name: train_prior(name, options) for name in PRIORS}
-    bits = {name: residual_bits(priors[name], PRIORS[name], held_out) for name in PRIORS}
+    earlier = json.loads(options.also.read_text()) if options.also else {}
+    priors = {name: train_prior(name, options) for name in (["full"] if earlier else PRIORS)}
+    bits = {name: residual_bits(loop, PRIORS[name], held_out) for name, loop in priors.items()}
     rates = frame_rates(bits["full"], held_out, options)
     names = dict.fromkeys(["full", *options.variants])
     curves = {name: curve(train_generator(name, options), rates, held_out) for name in names}
@@ -83,13 +85,16 @@ def main() -> None:
         "steps": {"prior": options.prior_steps, "generator": options.generator_steps},
         "frames": options.frames,
         "clips": sorted(held_out),
-        "prior_percent": {name: against(bits["full"], bits[name]) for name in PRIORS},
+        "prior_percent": {name: against(bits["full"], bits[name]) for name in priors},
         "curves": curves,
         "generator_percent": {
             name: bd_rate(curves["full"], points, lower_is_better=True).percent
             for name, points in curves.items()
         },
     }
+    if earlier:
+        result["prior_percent"] = earlier["prior_percent"]
+        result["priors_measured_earlier"] = {k: earlier[k] for k in ("commit", "command", "steps")}
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps({k: result[k] for k in ("prior_percent", "generator_percent")}, indent=1))
 

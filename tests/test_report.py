@@ -139,8 +139,28 @@ def test_s2vc_has_its_speed_ablations_and_drift(root: Path) -> None:
     assert "| render | 16 |" in details
     assert "| no temporal prior | +12.3 % |" in details
     assert "| no TCG | +4.6 % | 0.500 | 0.250 |" in details
+    assert "for 3 steps (prior) or 4 (generator)" in details
+    assert "Priors were measured earlier" not in details
     assert "| 8 | +5.0 % | -60.0 % | -3.0 % |" in details
     assert "| no U-Net | +7.9 % | +4.3 % | -1.2 % |" in details
+
+
+def test_priors_of_s2vc_may_be_of_an_earlier_run(root: Path) -> None:
+    origin = {k: RD[k] for k in ("commit", "command", "machine", "versions")}
+    ablations = {
+        "steps": {"prior": 1, "generator": 4},
+        "frames": 5,
+        "clips": ["a"],
+        "prior_percent": {"no temporal prior": 12.34},
+        "priors_measured_earlier": {"commit": "0123456789abcdef", "steps": {"prior": 300, "generator": 2}},
+        "generator_percent": {"full": 0.0},
+        "curves": {"full": [[0.01, 0.5]]},
+    }
+    (root / "benchmarks" / "results" / "ablations-s2vc.json").write_text(json.dumps(origin | ablations))
+    report.main(["--root", str(root)])
+    details = (root / "docs" / "benchmarks.md").read_text()
+    assert "for 300 steps (prior) or 4 (generator)" in details
+    assert "Priors were measured earlier, at commit 012345678." in details
 
 
 def test_diffsit_has_its_options_and_its_frames_by_type(root: Path) -> None:
