@@ -94,7 +94,9 @@ def main() -> None:
     }
     if earlier:
         result["prior_percent"] = earlier["prior_percent"]
-        result["priors_measured_earlier"] = {k: earlier[k] for k in ("commit", "command", "steps")}
+        result["priors_measured_earlier"] = earlier.get(
+            "priors_measured_earlier", {k: earlier[k] for k in ("commit", "command", "steps")}
+        )
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps({k: result[k] for k in ("prior_percent", "generator_percent")}, indent=1))
 
