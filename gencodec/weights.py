@@ -41,9 +41,9 @@ WEIGHTS: dict[str, WeightsFile] = {
         "MIT",
         "trained by this project: docs/training.md",
     ),
-    "s2vc-tiny-5": WeightsFile(
-        "s2vc-tiny-5.safetensors",
-        "439fcb43df9623f24be94d054522d792d8609b5f80b673e6d99cb5a3acf8345e",
+    "s2vc-tiny-6": WeightsFile(
+        "s2vc-tiny-6.safetensors",
+        "93097778b14c4ecfc5149be2fdcbb1b27623aef4016a01a4d15db8b8d226f299",
         "MIT",
         "trained by this project: docs/training.md",
     ),
