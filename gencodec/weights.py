@@ -43,7 +43,7 @@ WEIGHTS: dict[str, WeightsFile] = {
     ),
     "s2vc-tiny-6": WeightsFile(
         "s2vc-tiny-6.safetensors",
-        "93097778b14c4ecfc5149be2fdcbb1b27623aef4016a01a4d15db8b8d226f299",
+        "f4d659290df0cad23b457820f7db71d99690fcb27c2f3eae8ad12d8e53164412",
         "MIT",
         "trained by this project: docs/training.md",
     ),
