@@ -30,10 +30,10 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # a machine where gencodec is not installed
 
-from gencodec.entropy.prior import HYPER_STRIDE, LatentPrior, predict_all, round_index
-from gencodec.entropy.staged import StagedPrior
+from gencodec.entropy.prior import round_index
+from gencodec.entropy.staged import StagedPrior, predict_all
 from gencodec.methods.intra.model import IntraModel
-from gencodec.methods.intra.stages import groups_of, stages
+from gencodec.methods.intra.stages import RESIDUAL, groups_of, stages
 from gencodec.nn.exact import ExactConv2d, Way, convert, exact_layers, project, safe_way
 from gencodec.nn.exact_io import export_exact, load_exact
 
@@ -41,8 +41,8 @@ DEFAULT = "default"
 RESULTS = Path(__file__).parent / "results"
 ZOO = Path(__file__).parents[1] / "gencodec" / "zoo"
 PREFIX = "latents.prior."
+SIZE = (36, 28)  # of the latents that are compared
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-Prior = LatentPrior | StagedPrior
 Case = tuple[bool, bool, bool, str]  # reduced precision, other kernels, autocast, memory format
 
 
@@ -67,7 +67,7 @@ def main() -> int:
     return 0 if exact else 1
 
 
-def compare(nets: dict[str, Prior], batches: Sequence[int], device: torch.device) -> dict[str, Any]:
+def compare(nets: dict[str, StagedPrior], batches: Sequence[int], device: torch.device) -> dict[str, Any]:
     """By way: how many cases there are, how many are equal, which are not, and how long a layer takes."""
     places = list(itertools.product(nets, batches))
     cpu = torch.device("cpu")
@@ -91,7 +91,7 @@ def compare(nets: dict[str, Prior], batches: Sequence[int], device: torch.device
     return ways
 
 
-def networks(count: int) -> Iterator[tuple[str, Prior]]:
+def networks(count: int) -> Iterator[tuple[str, StagedPrior]]:
     """Random priors by name, and the shipped one."""
     for seed in range(count):
         torch.manual_seed(seed)  # noqa: TID251
@@ -109,12 +109,14 @@ def networks(count: int) -> Iterator[tuple[str, Prior]]:
         yield path.stem, loaded(IntraModel().latents.prior, load_file(path))
 
 
-def random_net(seed: int) -> Prior:
-    """Both kinds of prior in turn."""
-    return StagedPrior(groups_of(192), (24, 32, 40, 40, 40), stages()) if seed % 2 else LatentPrior(48, 24)
+def random_net(seed: int) -> StagedPrior:
+    """Of key frames and of residuals in turn."""
+    if seed % 2:
+        return StagedPrior(groups_of(192), (24, 32, 40, 40, 40), stages())
+    return StagedPrior(groups_of(192), [32] * 5, stages(RESIDUAL), centred=True, extra_channels=8)
 
 
-def stored(net: Prior) -> Prior:
+def stored(net: StagedPrior) -> StagedPrior:
     """The network as it comes back from a weights file: integers, quality tables as stored rows."""
     for table, layer in net.tables():
         layer.bias_add_max = float(table.anchors.detach().abs().max())
@@ -122,7 +124,7 @@ def stored(net: Prior) -> Prior:
     return loaded(copy.deepcopy(net), export_exact(net, net.tables(), PREFIX))
 
 
-def loaded(net: Prior, tensors: dict[str, Tensor]) -> Prior:
+def loaded(net: StagedPrior, tensors: dict[str, Tensor]) -> StagedPrior:
     """A network filled from a weights file."""
     load_exact(net, net.tables(), tensors, PREFIX)
     return net.eval()
@@ -166,7 +168,7 @@ def switches(case: Case, device: torch.device) -> Iterator[None]:
 
 
 def is_equal(
-    net: Prior, batch: int, device: torch.device, way: Way | None, case: Case, expected: list[Tensor]
+    net: StagedPrior, batch: int, device: torch.device, way: Way | None, case: Case, expected: list[Tensor]
 ) -> bool:
     """Whether one case gives the reference's integers."""
     with switches(case, device):
@@ -175,7 +177,9 @@ def is_equal(
 
 
 @torch.inference_mode()
-def run(net: Prior, batch: int, device: torch.device, way: Way | None, memory_format: str) -> list[Tensor]:
+def run(
+    net: StagedPrior, batch: int, device: torch.device, way: Way | None, memory_format: str
+) -> list[Tensor]:
     """Means (in eighths) and scale indices of all turns, int32 on the CPU."""
     for layer in exact_layers(net):
         layer.way = way
@@ -185,10 +189,9 @@ def run(net: Prior, batch: int, device: torch.device, way: Way | None, memory_fo
         values = torch.randint(-most, most + 1, (batch, channels, *size), generator=generator).float()
         return values.to(device).contiguous(memory_format=FORMATS[memory_format])
 
-    size = (9 * HYPER_STRIDE, 7 * HYPER_STRIDE)
     quality = (torch.arange(batch) * 21 % 64).to(device)
-    features = net.features(integers(1, net.z_channels, (9, 7), 16), quality, size)
-    turns = predict_all(net, features, integers(2, net.y_channels, size, 40), quality)
+    extra = integers(1, net.extra_channels, SIZE, 16) if net.extra_channels else None
+    turns = predict_all(net, integers(2, net.y_channels, SIZE, 40), quality, extra)
     return [v.to(torch.int32).cpu() for mean, index in turns for v in (mean * 8, round_index(index))]
 
 

@@ -175,7 +175,7 @@ def frame_rates(
             with torch.no_grad():
                 x = record.x[:1].float() / 255
                 key = intra.latents(intra.transforms.to_latents(x, own).float(), own)
-            bits = residual + float(key.y_bits + key.z_bits)
+            bits = residual + float(key.bits)
             fields = fields_of([record])[0]
             bits += sum(motion.bits(f, before) for f, before in zip(fields, [None, *fields], strict=False))
             pixels = record.x.shape[0] * record.x.shape[2] * record.x.shape[3]

@@ -41,9 +41,9 @@ WEIGHTS: dict[str, WeightsFile] = {
         "MIT",
         "trained by this project: docs/training.md",
     ),
-    "s2vc-tiny-5": WeightsFile(
-        "s2vc-tiny-5.safetensors",
-        "439fcb43df9623f24be94d054522d792d8609b5f80b673e6d99cb5a3acf8345e",
+    "s2vc-tiny-6": WeightsFile(
+        "s2vc-tiny-6.safetensors",
+        "f4d659290df0cad23b457820f7db71d99690fcb27c2f3eae8ad12d8e53164412",
         "MIT",
         "trained by this project: docs/training.md",
     ),

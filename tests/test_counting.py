@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gencodec.entropy.latents import Z_BANDS
+from gencodec.entropy.hyper import Z_BANDS
 from gencodec.entropy.scales import NUM_SCALES
 from gencodec.entropy.tables import gaussian_tables
 from gencodec.training.counting import MAX_COUNTED, Z_MAX, HyperCounts, SymbolCounts

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from gencodec.entropy.prior import LatentPrior, predict_all
+from gencodec.entropy.staged import Stage, StagedPrior, predict_all
 from gencodec.nn import exact
 from gencodec.nn.equalise import equalise
 from gencodec.nn.exact import ACT_MAX, ACT_STEP, ExactConv2d, ExactPixelShuffle, ExactResidual, to_activation
@@ -142,32 +142,37 @@ def test_projection_mends_what_the_check_refuses():
     layer.check_bound()
 
 
+def small_prior():
+    """Of residuals, in three stages."""
+    stages = [Stage(0, 1, (0, 1)), Stage(0, 1, (2, 3)), Stage(1, 1, (0, 1, 2, 3))]
+    return StagedPrior([[0, 1, 2], [3, 4, 5, 6, 7]], (16, 16), stages, centred=True, extra_channels=6)
+
+
 def test_equalising_changes_no_output_and_fills_the_range():
     torch.manual_seed(1)
-    prior = LatentPrior(8, 6, width=16, context=16).eval()
+    prior = small_prior().eval()
     for table, _ in prior.tables():
         nn.init.normal_(table.anchors)
-    z = torch.randint(-8, 9, (2, 6, 3, 3)).float()
+    extra = torch.randint(-8, 9, (2, 6, 12, 12)).float()
     y = torch.randint(-8, 9, (2, 8, 12, 12)).float()
     q = torch.tensor([0, 63])
 
     def run():
-        features = prior.features(z, q, (12, 12))
-        return [v for turn in predict_all(prior, features, y, q) for v in turn]
+        return [v for turn in predict_all(prior, y, q, extra) for v in turn]
 
     before = run()
     equalise(prior.links(), run)
     for a, b in zip(before, run(), strict=True):
-        assert torch.allclose(a, b, atol=0.13)  # means are rounded to 1/8
+        assert torch.allclose(a, b, atol=1e-3)
     seen = []
-    prior.hyper_mid.register_forward_hook(lambda m, i, out: seen.append(out.abs().amax((0, 2, 3))))
+    prior.nets[0].conv_mid.register_forward_hook(lambda m, i, out: seen.append(out.abs().amax((0, 2, 3))))
     run()
     assert (seen[0] > ACT_MAX / 4).float().mean() > 0.9
 
 
 def make_prior(seed=0):
     torch.manual_seed(seed)
-    prior = LatentPrior(8, 6, width=16, context=16)
+    prior = small_prior()
     for table, _ in prior.tables():
         nn.init.normal_(table.anchors)
     exact.convert(prior)
@@ -178,12 +183,12 @@ def test_integers_survive_the_file():
     prior = make_prior()
     tensors = export_exact(prior, prior.tables(), "p.")
     assert {t.dtype for t in tensors.values()} == {torch.int8, torch.int32}
-    loaded = LatentPrior(8, 6, width=16, context=16).eval()
+    loaded = small_prior().eval()
     load_exact(loaded, loaded.tables(), tensors, "p.")
-    z, q = torch.randint(-16, 17, (2, 6, 2, 2)).float(), torch.tensor([3, 60])
+    extra, q = torch.randint(-16, 17, (2, 6, 7, 8)).float(), torch.tensor([3, 60])
+    y = torch.randint(-8, 9, (2, 8, 7, 8)).float()
     for net in (prior, loaded):
-        features = net.features(z, q, (7, 8))
-        net.result = torch.cat([v for turn in predict_all(net, features, features[:, :8], q) for v in turn])
+        net.result = torch.cat([v for turn in predict_all(net, y, q, extra) for v in turn], 1)
     assert torch.equal(prior.result, loaded.result)
 
 
@@ -191,7 +196,7 @@ def test_integers_survive_the_file():
 def test_a_bad_file_is_refused(damage):
     prior = make_prior()
     tensors = export_exact(prior, prior.tables(), "p.")
-    name = "p.near.1.conv_in.weight"
+    name = "p.nets.1.conv_in.weight"
     if damage == "missing":
         del tensors[name]
     elif damage == "shape":
@@ -199,9 +204,9 @@ def test_a_bad_file_is_refused(damage):
     elif damage == "dtype":
         tensors[name] = tensors[name].float()
     else:
-        tensors["p.near.1.conv_in.bias"] = torch.full_like(tensors["p.near.1.conv_in.bias"], 2**25)
-    fresh = LatentPrior(8, 6, width=16, context=16)
-    with pytest.raises(ValueError, match=r"near.1.conv_in|refused"):
+        tensors["p.nets.1.conv_in.bias"] = torch.full_like(tensors["p.nets.1.conv_in.bias"], 2**25)
+    fresh = small_prior()
+    with pytest.raises(ValueError, match=r"nets.1.conv_in|refused"):
         load_exact(fresh, fresh.tables(), tensors, "p.")
 
 

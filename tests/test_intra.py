@@ -119,7 +119,7 @@ def test_real_size_is_the_estimated_one(codec):
             y = coder.model.transforms.to_latents(frame[None].float() / 255, q)
             found = coder.model.latents(y, q)
         symbols, index = (part.int().numpy() for part in (found.symbols, found.scale_index))
-        estimate = coder.latents.y_tables.bits(symbols, index).sum()
+        estimate = coder.latents.tables.bits(symbols, index).sum()
         assert abs(size - estimate) <= 0.01 * estimate + 64
 
 

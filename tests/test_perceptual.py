@@ -101,7 +101,7 @@ def test_what_is_chosen_without_means_can_be_coded_as_it_is(frame: Tensor) -> No
     symbols = loop.quantiser(wish, 40, still)
     _, index = loop.latents.expected(rounded(y, 0.6), 40, still)
     assert torch.equal(symbols, symbols.round())
-    assert not symbols[index < loop.latents.y_tables.skip].any()
+    assert not symbols[index < loop.latents.tables.skip].any()
     assert torch.equal(symbols, loop.quantiser(wish, 40, still))
     assert not torch.equal(symbols, rounded(y, 0.6)), "nothing was chosen"
 
@@ -115,7 +115,7 @@ def test_what_is_chosen_with_means_is_near_what_was_wanted(frame: Tensor, key: K
     chosen = key.quantiser(wish, 12)
     _, index = key.latents.expected(chosen, 12)
     missed = (key.latents.encode(SymbolEncoder(), chosen, 12).y_hat - chosen).abs()
-    assert float(missed[index >= key.latents.y_tables.skip].max()) <= 0.5
+    assert float(missed[index >= key.latents.tables.skip].max()) <= 0.5
     assert torch.equal(chosen, key.quantiser(wish, 12))
     assert not torch.equal(chosen.round(), y.round()), "nothing was chosen"
 

@@ -34,9 +34,9 @@ from gencodec.codec import (
 )
 from gencodec.container import Reader
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
-from gencodec.entropy.latents import z_table_index
 from gencodec.entropy.motion import LIMIT, code_field
-from gencodec.entropy.prior import pass_masks, predict_all, round_index
+from gencodec.entropy.prior import round_index
+from gencodec.entropy.staged import predict_all
 from gencodec.methods.intra.share_choice import Seen
 from gencodec.methods.s2vc import share_search
 from gencodec.methods.s2vc.codec import MAX_PERIOD, S2vc
@@ -551,21 +551,17 @@ def estimated_bits(coder: LoopCoder, state: LoopState, coded: Coded, quality: in
     level = torch.tensor([level_of(quality, state.age + 1)])
     motion = 2 * coded.frame.flow
     y_hat = (coded.frame.scaled * coder.loop.gains[level]).round()
-    z, prior = coded.symbols[-5], coder.loop.latents.prior
+    prior = coder.loop.latents.prior
     moved = coder.loop.moved(state.memory, motion)
-    size = (y_hat.shape[2], y_hat.shape[3])
-    features = prior.features(torch.from_numpy(z).float()[None], level, size, moved)
     unit = motion_unit(quality)
     before = None if state.motion is None else state.motion // unit
     bits = coder.motion.bits(motion[0].int().numpy() // unit, before)
-    assert coder.latents.z_tables
-    bits += float(coder.latents.z_tables.bits(z, z_table_index(z.shape, int(level))).sum())
-    turns = zip(pass_masks(*y_hat.shape[1:]), predict_all(prior, features, y_hat, level), strict=True)
-    for turn, (mask, (_, index)) in enumerate(turns):
-        index = round_index(index)[mask]
-        symbols = y_hat[mask]
-        assert np.array_equal(symbols.int().numpy(), coded.symbols[turn - 4])
-        bits += float(coder.latents.y_tables.bits(symbols.int().numpy(), index.int().numpy()).sum())
+    turns = prior.turns(*y_hat.shape[2:])
+    found = zip(turns, predict_all(prior, y_hat, level, moved), coded.symbols[-len(turns) :], strict=True)
+    for turn, (_, index), symbols in found:
+        assert np.array_equal(turn.of(y_hat)[0][turn.mask].int().numpy(), symbols)
+        tables = round_index(index)[0][turn.mask].int().numpy()
+        bits += float(coder.latents.tables.bits(symbols, tables).sum())
     return bits
 
 
@@ -584,16 +580,13 @@ def test_real_sizes_are_the_estimated_ones(codec: S2vc, quality: int) -> None:
 
 @torch.inference_mode()
 def test_symbols_are_those_that_training_sees(codec: S2vc) -> None:
-    """Records hold what `CodingLoop` quantises; hyper-latents are of these, not of what they were before."""
+    """Records hold what `CodingLoop` quantises."""
     coder, frames = codec.loop, clip(2, 64, 96)
     _, key = coder.encode_key(frames[0], 60)
     _, coded = coder.encode(frames[1], key.state, 60)
     q, level = torch.tensor([60]), torch.tensor([level_of(60, 1)])
     _, y_hat, motion = coder.loop(frames[1:].float() / 255, key.state.picture, q, level)
     assert torch.equal(motion, 2 * coded.frame.flow)
-    z = coder.loop.latents.hyper_symbols(y_hat, level)
-    assert z.any(), "at this quality they pay"
-    assert np.array_equal(z[0].int().numpy(), coded.symbols[-5])
     found = (coded.frame.scaled * coder.loop.gains[level]).round()
     assert torch.equal(found, torch.where(found == 0, 0, y_hat))  # but for what its table skips
 
@@ -713,11 +706,7 @@ def test_motion_is_coded_as_the_page_says(shape: tuple[int, int], has_before: bo
     assert stages == stages_of_the_page(field, before)
 
 
-def test_passes_and_the_moved_state_are_as_the_page_says() -> None:
-    masks = pass_masks(6, 3, 4)
-    for n, r, c in np.ndindex(6, 3, 4):
-        p = 2 * ((r ^ c) & 1) + (r & 1)
-        assert [bool(mask[0, n, r, c]) for mask in masks] == [k == p ^ (n % 4) for k in range(4)]
+def test_the_moved_state_is_as_the_page_says() -> None:
     draw = torch.Generator().manual_seed(0)
     state = torch.rand(1, 2, 5, 7, generator=draw)
     motion = torch.randint(-255, 256, (1, 2, 5, 7), generator=draw).float()

@@ -31,9 +31,9 @@ from gencodec.nn.state import from_int8
 from gencodec.rate import ConstantQuality
 from gencodec.training import s2vc_losses, s2vc_render
 from gencodec.training.s2vc_cli import INTRA, parse, train_s2vc
-from gencodec.training.s2vc_export import counted, export, load_generator, load_loop
+from gencodec.training.s2vc_export import export, load_generator, load_loop
 from gencodec.training.s2vc_held_out import distance_left
-from gencodec.training.s2vc_prior import PriorRecipe, PriorTask
+from gencodec.training.s2vc_prior import PriorRecipe, PriorTask, levels
 from gencodec.training.s2vc_record import (
     Draws,
     Record,
@@ -254,7 +254,7 @@ def prior_task(records: Path, recipe: PriorRecipe = PRIOR) -> PriorTask:
 
 def test_a_prior_begins_at_shipped_weights(records: Path) -> None:
     """As integers, those of the coder, and learns from there."""
-    tensors = load_file(ZOO / "s2vc-tiny-5.safetensors")[0]
+    tensors = load_file(ZOO / "s2vc-tiny-6.safetensors")[0]
     task = PriorTask(PRIOR, CodingLoop(), RecordBank(records), CPU)
     task.begin_from_weights(tensors)
     prior = task.model.latents.prior
@@ -264,51 +264,38 @@ def test_a_prior_begins_at_shipped_weights(records: Path) -> None:
     away = [(tensor.int() - tensors[name].int()).abs().max() for name, tensor in again.items()]
     assert max(away) <= 1, "64 rows come back from 9 anchors"
     learning(task, 1e-3)
-    clip, none = stacked(task.bank.cut(DRAWS, CPU)), torch.zeros(len(DRAWS), dtype=torch.bool)
+    clip = stacked(task.bank.cut(DRAWS, CPU))
     with torch.no_grad():
-        before = float(task.rates(clip, 0, 5, none)[0].log2().mean())
+        before = float(task.rates(clip, 0, 5)[0].log2().mean())
     steps(task, 0.0, 20, "log2")
     assert task.exact
     with torch.no_grad():
-        assert float(task.rates(clip, 0, 5, none)[0].log2().mean()) < before
+        assert float(task.rates(clip, 0, 5)[0].log2().mean()) < before
 
 
-@pytest.mark.parametrize(("share", "sent"), [(0.0, 0), (0.5, range(60, 141)), (1.0, 200)])
-def test_so_many_clips_send_hyper_latents(records: Path, share: float, sent: int | range) -> None:
-    task = prior_task(records, replace(PRIOR, hyper=share))
-    draws = [torch.tensor([[n, 0, 0, 0], [n, 1, 2, 3]]) for n in range(100)]
-    total = int(torch.stack([task._sent(draw) for draw in draws]).sum())
-    assert total == sent if isinstance(sent, int) else total in sent
-    assert torch.equal(task._sent(draws[7]), task._sent(draws[7]))
+@torch.no_grad()
+@pytest.mark.parametrize("temporal", [True, False])
+def test_a_windows_rate_is_that_of_its_frames_one_by_one(records: Path, temporal: bool) -> None:
+    task = prior_task(records, replace(PRIOR, temporal=temporal))
+    model, clip = task.model.eval(), stacked(task.bank.cut(DRAWS, CPU, with_pictures=False))
+    state, expected = model.temporal.begin(clip.key_y_hat[:, 0]), torch.zeros(len(DRAWS))
+    for t in range(3):
+        moved = model.moved(state, clip.motion[:, t]) if temporal else torch.zeros_like(state)
+        if t >= 1:
+            expected += model.latents(clip.symbols[:, t], levels(clip, t + 1), moved).bits
+        state = model.temporal.update(moved, clip.symbols[:, t])
+    bits, states = task.rates(clip, 1, 2)
+    assert torch.allclose(bits, expected, rtol=1e-5)
+    assert torch.allclose(states[-1], state, atol=1e-5)
 
 
-def test_hyper_latents_that_are_not_sent_do_not_train(records: Path) -> None:
-    task = prior_task(records, replace(PRIOR, hyper=0.0))
-    task.step(DRAWS, 0.5)
-    assert task.model.latents.hyper_analysis
-    assert not _has_gradient(task.model.latents.hyper_analysis)
-    assert _has_gradient(task.model.latents.prior.first_in)
-    task = prior_task(records, replace(PRIOR, hyper=1.0))
-    task.step(DRAWS, 0.5)
-    assert task.model.latents.hyper_analysis
-    assert _has_gradient(task.model.latents.hyper_analysis)
-
-
-def test_tables_are_counted_on_what_encoders_would_send(records: Path) -> None:
-    """Whichever takes fewer bits: none of the hyper-latents, where they say nothing."""
-    task = prior_task(records)
-    bank = RecordBank(records)
-    analysis = task.model.latents.hyper_analysis
-    assert analysis
-    with torch.no_grad():
-        last = cast("torch.nn.Conv2d", analysis.rest[-1])
-        cast("Tensor", last.bias).add_(3.0)
-        task.model.latents.z_index.anchors.fill_(0.0)  # dear, and the same everywhere
-    _, of_z = counted(task.model.eval(), bank)
-    zero = of_z.bits(np.zeros(of_z.num_tables, np.int64), np.arange(of_z.num_tables))
-    seen = zero < 5.0  # of levels that the records have
-    assert seen.any()
-    assert zero[seen].max() < 0.1
+def test_what_the_prior_reads_of_a_record_is_the_same_without_pictures(records: Path) -> None:
+    whole, bare = (RecordBank(records).cut(DRAWS, CPU, with_pictures=b) for b in (True, False))
+    for one, other in zip(whole, bare, strict=True):
+        for name, value in one._asdict().items():
+            kept = getattr(other, name)
+            is_picture = name in ("x", "picture", "scaled")
+            assert kept.shape == (len(value), 0) if is_picture else torch.equal(kept, value), name
 
 
 def test_a_prior_refuses_records_no_longer_than_its_window(records: Path) -> None:
@@ -324,7 +311,7 @@ def test_the_priors_rate_falls_in_float_and_as_integers(records: Path) -> None:
     learning(task, 1e-3)
     exact = steps(task, 0.5, 5, "log2")
     assert all(layer.exact for layer in exact_layers(task.model))
-    assert exact[0] < rates[-1] + 0.1, "the conversion costs next to nothing"
+    assert exact[0] < rates[-1] + 0.2, "the conversion costs little"
     assert np.mean(exact[-3:]) < exact[0] + 0.02
 
 
@@ -360,7 +347,7 @@ def test_a_prior_begins_from_another_run(records: Path, exact_from: float) -> No
     clip = stacked(task.bank.cut(DRAWS, CPU))
     assert task.exact is (exact_from < 1)
     theirs, mine = (t.rates(clip, 0, 3)[0].detach() for t in (first, task))
-    assert torch.allclose(mine, theirs, rtol=0 if task.exact else 0.02)
+    assert torch.allclose(mine, theirs, rtol=0 if task.exact else 0.05)
     assert all(layer.exact is task.exact for layer in exact_layers(task.model))
 
 
@@ -609,8 +596,9 @@ def test_an_export_holds_the_averages_of_both_runs(run: Path) -> None:
     loop = load_loop(run / "prior" / "checkpoint.pt")
     generator = load_generator(run / "generator" / "checkpoint.pt")
     assert all(layer.exact for layer in exact_layers(loop))
-    own = loop.state_dict()["latents.hyper_analysis.first.weight"]
-    assert torch.equal(tensors["latents.hyper_analysis.first.weight"], own.half())
+    head = loop.latents.prior.heads()[2]
+    own = head.grid_weight() / torch.exp2(head.exponent)[:, None, None, None]
+    assert torch.equal(tensors["latents.prior.nets.2.conv_out.weight"], own.to(torch.int8))
     join = generator.state_dict()["unet.join8.weight"]
     assert torch.equal(tensors["generator.unet.join8.weight"], join.half())
     leave = generator.state_dict()["unet.leave.weight"]  # large enough for int8
@@ -634,7 +622,7 @@ def test_an_export_may_keep_the_generator_of_a_weights_file(run: Path, tmp_path:
     prior, kept, shipped = (
         run / "prior" / "checkpoint.pt",
         run / "w.safetensors",
-        ZOO / "s2vc-tiny-5.safetensors",
+        ZOO / "s2vc-tiny-6.safetensors",
     )
     export(prior, kept, run / "records", tmp_path / "again.safetensors", motion=shipped)
     (first, about), (again, data), (seen, _) = (
@@ -662,7 +650,7 @@ def test_records_may_know_what_motion_costs(run: Path, tmp_path: Path) -> None:
 
 def test_records_of_an_encoder_hold_what_it_sends() -> None:
     """Symbols, pictures and motion of a record are those of the packets, whatever they were chosen for."""
-    coder = encoder_of(ZOO / "s2vc-tiny-5.safetensors", INTRA, "cpu")
+    coder = encoder_of(ZOO / "s2vc-tiny-6.safetensors", INTRA, "cpu")
     x = make_clip(6, 64, 64).float() / 255
     one, now = record_sent(coder, x, 40), None
     for t, frame in enumerate((255 * x).round().to(torch.uint8)):
@@ -678,7 +666,7 @@ def test_records_of_an_encoder_hold_what_it_sends() -> None:
     assert record_sent(coder, x[:2], 40).cycle.tolist() == [1]
 
 
-@pytest.mark.parametrize("name", ["temporal.from_key.bias", "latents.prior.first_out.bias"])
+@pytest.mark.parametrize("name", ["temporal.from_key.bias", "latents.prior.nets.5.conv_out.bias"])
 def test_altered_exact_weights_are_refused(run: Path, name: str) -> None:
     tensors, weights = loaded(run)
     tensors[name] = tensors[name] + 1000  # every channel: one alone may not matter to what is tested

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gencodec.entropy.prior import LatentPrior, predict_all
+from gencodec.entropy.staged import Stage, StagedPrior, predict_all
 from gencodec.entropy.temporal import TemporalState, moved_along
 from gencodec.nn.exact import ACT_MAX, ACT_STEP, Way, convert, exact_layers
 
@@ -81,16 +81,15 @@ def test_the_state_moves_with_the_blocks() -> None:
 @torch.no_grad()
 def test_equalising_changes_the_range_and_nothing_else() -> None:
     torch.manual_seed(1)
-    net, latent = TemporalState(6, 5, CHANNELS), LatentPrior(5, 4, 16, 16, CHANNELS)
-    quality, size = torch.tensor([20, 50]), (7, 9)
-    z, y = torch.zeros(2, 4, 2, 3), latents(2, 5, 2.0)
+    stages = [Stage(group, 1, pair) for group in (0, 1) for pair in ((0, 1), (2, 3))]
+    latent = StagedPrior([[0, 1], [2, 3, 4]], (16, 16), stages, centred=True, extra_channels=CHANNELS)
+    net, quality, y = TemporalState(6, 5, CHANNELS), torch.tensor([20, 50]), latents(2, 5, 2.0)
 
     def state() -> Tensor:
         return net.update(net.begin(latents(2, 6, 0.3)), latents(2, 5, 0.3))
 
     def indices() -> Tensor:
-        features = latent.features(z, quality, size, state())
-        return torch.cat([index for _, index in predict_all(latent, features, y, quality)])
+        return torch.cat([index for _, index in predict_all(latent, y, quality, state())], 1)
 
     before, small = indices(), state()
     net.equalise(small, [latent])

@@ -1,4 +1,4 @@
-"""The shared latent model as it is trained: hyper-analysis, prior, and the rate of latents under both.
+"""The shared latent model as it is trained: a prior, and the rate of latents under it.
 
 Rate and reconstruction both see rounded symbols, with straight-through gradients. Uniform noise in the rate
 (Ballé et al. 2017, arXiv 1611.01704) is the custom, but most latents of these rates are zero, and there the
@@ -8,17 +8,15 @@ noisy estimate was eight times the true one (at 0.02 bpp). `latents.LatentCoder`
 from __future__ import annotations
 
 import math
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from gencodec.entropy.prior import HYPER_STRIDE, LatentPrior, round_index
+from gencodec.entropy.prior import round_index
 from gencodec.entropy.scales import NUM_SCALES, SCALE_MAX, SCALE_MIN, SKIPPED_SCALES
 from gencodec.entropy.staged import StagedPrior
-from gencodec.nn.exact import ACT_MAX, round_clamp
-from gencodec.nn.layers import compand, conv3x3, pad_to_multiple
-from gencodec.nn.quality import QualityTable
+from gencodec.nn.exact import round_clamp
 
 TAIL = 4.2  # deviations beyond which less than one count of 65536 is left: the tables' escape
 SKIPPED_RESIDUALS = 2  # what a prediction misses has long tails: where nothing is expected, much may come
@@ -26,15 +24,13 @@ LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (NUM_SCALES - 1)
 
 
 class LatentEstimate(NamedTuple):
-    """y_hat (B,C,H,W), estimated bits (B,) of y and of z, and z's integers (B,Cz,h,w).
+    """y_hat (B,C,H,W) and its estimated bits (B,).
 
     `symbols` and `scale_index` (B,C,H,W) are what y is coded as, and under which scale.
     """
 
     y_hat: Tensor
-    y_bits: Tensor
-    z_bits: Tensor
-    z_hat: Tensor
+    bits: Tensor
     symbols: Tensor
     scale_index: Tensor
 
@@ -59,48 +55,13 @@ def gaussian_bits(residual: Tensor, scale: Tensor) -> Tensor:
     return (nats + escape) / math.log(2)
 
 
-class HyperAnalysis(nn.Module):
-    """Magnitudes of y, in quantisation steps -> z before rounding; encoder only, so in float."""
+class LatentModel(nn.Module):
+    """A prior, and what its latents cost."""
 
-    def __init__(self, y_channels: int, z_channels: int, width: int) -> None:
+    def __init__(self, prior: StagedPrior) -> None:
         super().__init__()
-        self.first = conv3x3(y_channels, width)
-        self.quality = QualityTable(width)
-        self.rest = nn.Sequential(
-            nn.LeakyReLU(0.125),
-            conv3x3(width, width, stride=2),
-            nn.LeakyReLU(0.125),
-            conv3x3(width, z_channels, stride=2),
-        )
-
-    def forward(self, y: Tensor, quality: Tensor) -> Tensor:
-        """(B,y_channels,H,W) -> (B,z_channels,ceil(H/4),ceil(W/4))."""
-        y = pad_to_multiple(compand(y), HYPER_STRIDE).abs()
-        return self.rest(self.first(y) + self.quality(quality)[:, :, None, None])
-
-
-P = TypeVar("P", LatentPrior, StagedPrior)
-
-
-class LatentModel(nn.Module, Generic[P]):
-    """A prior, and the hyper-analysis of one that has hyper-latents; `width`: of that."""
-
-    def __init__(self, prior: P, width: int = 96) -> None:
-        super().__init__()
-        self.hyper_analysis: HyperAnalysis | None = None
-        if prior.z_channels:
-            self.hyper_analysis = HyperAnalysis(prior.y_channels, prior.z_channels, width)
-        self.prior: P = prior
+        self.prior = prior
         self.skip = SKIPPED_RESIDUALS if prior.centred else SKIPPED_SCALES  # tables below are not coded
-        self.z_index = QualityTable(
-            prior.z_channels, 24.0, 40.0
-        )  # training only: shipped tables are counted, see export
-
-    def hyper_symbols(self, y: Tensor, quality: Tensor) -> Tensor:
-        """Integers z_hat (B,z_channels,h,w) within ±16, with straight-through gradient."""
-        if self.hyper_analysis is None:
-            return y.new_zeros(len(y), 0, *(-(-n // HYPER_STRIDE) for n in y.shape[2:]))
-        return round_clamp(self.hyper_analysis(y, quality), 1.0, ACT_MAX)
 
     @torch.no_grad()
     def calibrate(self, y: Tensor, quality: Tensor) -> None:
@@ -111,34 +72,21 @@ class LatentModel(nn.Module, Generic[P]):
         deviation = y.square().mean((2, 3)).sqrt().clamp_min(SCALE_MIN)
         self.prior.begin_at(torch.log(deviation / SCALE_MIN) / LOG_SCALE_STEP, quality)
 
-    def forward(
-        self, y: Tensor, quality: Tensor, extra: Tensor | None = None, is_sent: Tensor | None = None
-    ) -> LatentEstimate:
-        """Quantise y (B,y_channels,H,W), in quantisation steps, and estimate its bits; quality (B,) int64.
-
-        Hyper-latents are all zero, and cost nothing, where `is_sent` (B,) bool says so: see
-        `latents.LatentCoder`.
-        """
-        z_hat = self.hyper_symbols(y, quality)
-        z_scale = index_to_scale(self.z_index(quality).clamp(0, NUM_SCALES - 1))[:, :, None, None]
-        z_bits = gaussian_bits(z_hat, z_scale).sum((1, 2, 3))
-        if is_sent is not None:
-            z_hat, z_bits = z_hat * is_sent[:, None, None, None], z_bits * is_sent
-
-        features = self.prior.features(z_hat, quality, (y.shape[-2], y.shape[-1]), extra)
+    def forward(self, y: Tensor, quality: Tensor, extra: Tensor | None = None) -> LatentEstimate:
+        """Quantise y (B,y_channels,H,W), in quantisation steps, and estimate its bits; quality (B,) int64."""
         y_hat, symbols, indices = (torch.zeros_like(y) for _ in range(3))  # without gradients
-        y_bits = y.new_zeros(len(y))
+        bits = y.new_zeros(len(y))
         for number, turn in enumerate(self.prior.turns(y.shape[2], y.shape[3], y.device)):
-            mean, index = self.prior.predict(number, features, y_hat, quality)
+            mean, index = self.prior.predict(number, y_hat, quality, extra)
             index = round_index(index)
             coded = round_clamp(self._residual(turn.of(y), mean, index), 1.0)
-            y_bits = y_bits + self._bits(coded[..., turn.mask], index[..., turn.mask])
+            bits = bits + self._bits(coded[..., turn.mask], index[..., turn.mask])
             with torch.no_grad():
                 turn.put(y_hat, coded + mean)
                 turn.put(symbols, coded)
                 turn.put(indices, index)
         y_hat = y_hat + (y - y.detach())  # a mean cancels out: coded + mean has the gradient of y
-        return LatentEstimate(y_hat, y_bits, z_bits, z_hat, symbols, indices)
+        return LatentEstimate(y_hat, bits, symbols, indices)
 
     def _bits(self, coded: Tensor, index: Tensor) -> Tensor:
         """Of symbols (B,n) under scale indices (B,n): (B,)."""

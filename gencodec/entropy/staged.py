@@ -1,10 +1,15 @@
-"""The prior of key frames: coefficients from low to high frequencies, each group from coarse to fine places.
+"""The prior of the tiny presets: coefficients from low to high frequencies, each group from coarse to fine
+places.
 
     y ─► means of few blocks ─► ... ─► means of all ─► next frequencies, by places ─► ... ─► y_hat
          each stage: a network over all that is known, its own group at other places too ─► mean, index
 
 Hyper-latents would have to be paid for before the first symbol; here what is coded first, the lowest
-frequencies of few blocks, says what they would. y_hat lies on a grid of 1/8: an integer symbol plus a mean.
+frequencies of few blocks, says what they would. y_hat of a key frame lies on a grid of 1/8: an integer symbol
+plus a mean. Residuals of a prediction have means of zero: their networks look at magnitudes, which say where
+more is to be expected and from which others would first have to make them, and at `extra`, integer planes of
+earlier frames.
+
 Sources: groups of channels of growing size by checkerboards, He et al. 2022 (ELIC, arXiv 2203.10886, section
 3); gains for variable rate, Cui et al. 2021 (arXiv 2003.02012).
 """
@@ -57,23 +62,32 @@ class StagedPrior(nn.Module):
     """Means and scale indices of y in stages.
 
     `groups`: the channels of each group, every channel in one of them, in the order of coding; `widths`: of
-    the networks of its stages; `stages`: group by group, every place of each once.
+    the networks of its stages; `stages`: group by group, every place of each once. `centred`: all means are
+    zero.
     """
 
-    centred = False
-    z_channels = extra_channels = 0
-
     def __init__(
-        self, groups: Sequence[Sequence[int]], widths: Sequence[int], stages: Sequence[Stage]
+        self,
+        groups: Sequence[Sequence[int]],
+        widths: Sequence[int],
+        stages: Sequence[Stage],
+        *,
+        centred: bool = False,
+        extra_channels: int = 0,
     ) -> None:
         super().__init__()
+        self.centred, self.extra_channels = centred, extra_channels
         self.groups, self.stages = [torch.tensor(group) for group in groups], tuple(stages)
         self.y_channels = sum(len(group) for group in groups)
         self.register_buffer("order", torch.cat(self.groups), persistent=False)  # moves with the networks
         self.seen = list(accumulate(len(group) for group in groups))  # channels up to each group
+        sums = 1 if centred else 2  # a head's, for each channel
         self.nets = nn.ModuleList(
-            ContextNet(self.seen[g], widths[g], 2 * len(groups[g])) for g, _, _ in self.stages
+            ContextNet(extra_channels + self.seen[g], widths[g], sums * len(groups[g]))
+            for g, _, _ in self.stages
         )
+        if centred:
+            return
         # Means begin near zero and move slowly: small latents round to zero best with a mean of zero, and the
         # noise of training costs more there than a mean gives.
         with torch.no_grad():
@@ -84,21 +98,24 @@ class StagedPrior(nn.Module):
         """The stages over y of that size."""
         return tuple(self._turn(stage, height, width, device) for stage in self.stages)
 
-    def features(
-        self, z_hat: Tensor, quality: Tensor, size: tuple[int, int], extra: Tensor | None = None
-    ) -> Tensor:
-        """Nothing is known of y before its first stage: (B,0,H,W)."""
-        return z_hat.new_zeros(len(quality), 0, *size)
-
-    def predict(self, turn: int, features: Tensor, y_known: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(
+        self, turn: int, y_known: Tensor, quality: Tensor, extra: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Mean and unrounded scale index (B,n,h,w) of stage `turn`, given y_hat of those before.
 
-        y_known (B,y_channels,H,W) is zero where nothing is known yet.
+        y_known (B,y_channels,H,W) is zero where nothing is known yet; `extra` (B,extra_channels,H,W).
         """
         group, step, _ = self.stages[turn]
         seen = self.get_buffer("order")[: self.seen[group]]
         known = to_activation(compand(y_known[:, seen, ::step, ::step]))
-        mean, index = self.nets[turn](known, quality).chunk(2, 1)
+        if self.centred:
+            known = known.abs()
+        if extra is not None:
+            known = torch.cat([extra[..., ::step, ::step], known], 1)
+        sums = self.nets[turn](known, quality)
+        if self.centred:
+            return torch.zeros_like(sums), 4 * sums + base_index(quality)
+        mean, index = sums.chunk(2, 1)
         return to_mean(mean, quality), 4 * index + base_index(quality)
 
     def heads(self) -> list[ExactConv2d]:
@@ -111,8 +128,8 @@ class StagedPrior(nn.Module):
         bias = ((index - base_index(quality)[:, :, 0, 0]) / 4).mean(0)
         for head, stage in zip(self.heads(), self.stages, strict=True):
             own = self.groups[stage.group]
-            head.weight[len(own) :] *= 0.1
-            head.bias[len(own) :] = bias[own]
+            head.weight[-len(own) :] *= 0.1
+            head.bias[-len(own) :] = bias[own]
 
     def tables(self) -> list[tuple[QualityTable, ExactConv2d]]:
         """Each quality table with the layer to whose bias its rows are added."""
@@ -122,6 +139,12 @@ class StagedPrior(nn.Module):
         """The chains of layers, for `equalise`."""
         return [link for net in self._nets() for link in net.links()]
 
+    @torch.no_grad()
+    def rescale_extra(self, factor: Tensor) -> None:
+        """Take an `extra` that is `factor` (extra_channels,) times what it was; compute the same."""
+        for net in self._nets():
+            net.conv_in.weight[:, : self.extra_channels].div_(factor[:, None, None])
+
     def _turn(self, stage: Stage, height: int, width: int, device: torch.device | str) -> Turn:
         size = (-(-height // stage.step), -(-width // stage.step))
         mask = torch.isin(places(*size, device), torch.tensor(stage.at, device=device))
@@ -130,3 +153,14 @@ class StagedPrior(nn.Module):
 
     def _nets(self) -> Iterator[ContextNet]:
         return cast("Iterator[ContextNet]", iter(self.nets))
+
+
+def predict_all(
+    prior: StagedPrior, y_hat: Tensor, quality: Tensor, extra: Tensor | None = None
+) -> list[tuple[Tensor, Tensor]]:
+    """`predict` of every turn where all of y_hat (B,C,H,W) is given: what devices are held to."""
+    known, found = torch.zeros_like(y_hat), []
+    for number, turn in enumerate(prior.turns(y_hat.shape[2], y_hat.shape[3], y_hat.device)):
+        found.append(prior.predict(number, known, quality, extra))
+        turn.put(known, turn.of(y_hat))
+    return found

@@ -1,7 +1,7 @@
 """The integer recurrent temporal prior: what the symbols of a GOP's earlier frames say about the next one's.
 
     y_hat of the INTRA packet ─► begin ─► state
-    state, moved along the frame's motion ─► features of its LatentPrior (`extra`)
+    state, moved along the frame's motion ─► features of its StagedPrior (`extra`)
     y_hat of the frame, moved state ─► update ─► state
 
 It sees magnitudes: how much was coded where. State and inputs are integers on the activation grid, and motion
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gencodec.entropy.prior import LatentPrior
+from gencodec.entropy.staged import StagedPrior
 from gencodec.nn.equalise import headroom
 from gencodec.nn.exact import ACT_MAX, ACT_STEP, ExactConv2d, pattern, to_activation
 from gencodec.nn.layers import compand
@@ -56,7 +56,7 @@ class TemporalState(nn.Module):
         return hashlib.sha256((state / ACT_STEP).to(torch.int32).cpu().numpy().tobytes()).hexdigest()
 
     @torch.no_grad()
-    def equalise(self, states: Tensor, priors: Sequence[LatentPrior]) -> None:
+    def equalise(self, states: Tensor, priors: Sequence[StagedPrior]) -> None:
         """Scale the planes by powers of two so that `states` (B,channels,H,W) fill the range.
 
         Before conversion. `priors` read the state; what they compute stays the same.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from gencodec.entropy.latents import Z_BANDS
+from gencodec.entropy.hyper import Z_BANDS
 from gencodec.entropy.scales import NUM_SCALES
 from gencodec.entropy.tables import TOTAL, CdfTables, factorized_tables, gaussian_tables, quantise
 from gencodec.nn.quality import NUM_QUALITIES

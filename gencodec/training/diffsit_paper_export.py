@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gencodec.entropy.latents import Z_BANDS
+from gencodec.entropy.hyper import Z_BANDS
 from gencodec.entropy.tables import gaussian_tables
 from gencodec.methods.diffsit.generator import PREFIX
 from gencodec.methods.diffsit.paper.folder import KEY, LEARNED, OWN

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gencodec.entropy.prior import HYPER_STRIDE
+from gencodec.entropy.hyper import HYPER_STRIDE
 from gencodec.methods.diffsit.paper.motion_codec import MotionCodec
 from gencodec.methods.diffsit.paper.stem_model import STRIDE, LearnedState, StemModel
 from gencodec.methods.diffsit.stem import groups_of

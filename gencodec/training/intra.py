@@ -125,7 +125,7 @@ class IntraTask:
             y = self.model.transforms.to_latents(x, quality)
         with half_precision(self.device):  # as integers, exact networks switch it off themselves
             estimate = latents(y.float(), quality)
-        rate = estimate.y_bits / (x.shape[-1] * x.shape[-2])  # (B,) bpp
+        rate = estimate.bits / (x.shape[-1] * x.shape[-2])  # (B,) bpp
         loss = (rate / log_spaced(quality, self.recipe.lambda_min, self.recipe.lambda_max)).mean()
         self._update(loss)
         if self.exact:

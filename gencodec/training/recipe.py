@@ -32,7 +32,7 @@ class Recipe:
     repair_rate: float = 1e-3
     perceptual_rate: float = 4e-4
     batch: int = 8
-    crop: int = 256  # smaller ones are all border to the hyper-latents, 64 pixels apart
+    crop: int = 256  # of smaller ones too many blocks lie at the border
     patch: int = 6  # latents a side of what the synthesis decodes; perceptual windows are 2 smaller
     repairs: int = 24  # patches an update in `repair` ...
     windows: int = 6  # ... and in the phases after it

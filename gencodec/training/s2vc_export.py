@@ -13,18 +13,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gencodec.entropy.latents import LOST
-from gencodec.entropy.model import LatentEstimate, LatentModel
 from gencodec.entropy.motion_counts import count_tables
 from gencodec.entropy.tables import CdfTables
 from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.methods.s2vc.generator import PREFIX, Generator, GeneratorConfig
 from gencodec.methods.s2vc.loop import LoopCoder
-from gencodec.methods.s2vc.model import NOT_FLOAT, CodingLoop, motion_unit
+from gencodec.methods.s2vc.model import CodingLoop, motion_unit
 from gencodec.nn.exact import convert, exact_layers, project
 from gencodec.nn.exact_io import export_exact
 from gencodec.nn.state import config_from, export_float
-from gencodec.training.counting import HyperCounts, SymbolCounts
+from gencodec.training.counting import SymbolCounts
 from gencodec.training.export import commit, last_log_line
 from gencodec.training.s2vc_cli import INTRA
 from gencodec.training.s2vc_prior import levels
@@ -151,31 +149,22 @@ def export_loop(loop: CodingLoop, bank: RecordBank) -> tuple[dict[str, Tensor], 
     prior = loop.latents.prior
     tensors = export_exact(loop.temporal, [], "temporal.")
     tensors |= export_exact(prior, prior.tables(), "latents.prior.")
-    for name, tables in zip(("y", "z"), counted(loop, bank), strict=True):
-        tensors |= tables.to_tensors(f"latents.{name}_tables")
+    tensors |= counted(loop, bank).to_tensors("latents.y_tables")
     tensors |= count_tables(fields_of(bank)).to_tensors(MOTION_TABLES)
-    tensors |= export_float(loop, skip=NOT_FLOAT)
     coder = LoopCoder(tensors, KeyFrameCoder(*load_named(INTRA), "cpu"))
     return tensors, coder.fingerprint()
 
 
 @torch.inference_mode()
-def counted(loop: CodingLoop, bank: RecordBank) -> tuple[CdfTables, CdfTables]:
-    """Tables of y and of z of the residuals."""
-    of_y, of_z = SymbolCounts(), HyperCounts(loop.latents.prior.z_channels)
+def counted(loop: CodingLoop, bank: RecordBank) -> CdfTables:
+    """Tables of the residuals."""
+    counts = SymbolCounts()
     for record in bank:
         clip = stacked([record])
         state = loop.temporal.begin(clip.key_y_hat[:, 0].float())
         for t in range(clip.symbols.shape[1]):
             moved, level = loop.moved(state, clip.motion[:, t].float()), levels(clip, t + 1)
-            estimate = _cheapest(loop.latents, clip.symbols[:, t].float(), level, moved)
-            of_y.add(estimate.symbols, estimate.scale_index)
-            of_z.add(estimate.z_hat, level.tolist())
+            estimate = loop.latents(clip.symbols[:, t].float(), level, moved)
+            counts.add(estimate.symbols, estimate.scale_index)
             state = loop.temporal.update(moved, estimate.y_hat)
-    return of_y.tables(loop.latents.skip), of_z.tables()
-
-
-def _cheapest(latents: LatentModel, y: Tensor, level: Tensor, moved: Tensor) -> LatentEstimate:
-    """With hyper-latents or without, whichever takes fewer bits, as encoders have it; y (1,C,H,W)."""
-    estimates = [latents(y, level, moved, torch.tensor([is_sent])) for is_sent in (True, False)]
-    return min(estimates, key=lambda e: float(e.y_bits + e.z_bits + LOST * (e.y_hat - y).abs().sum()))
+    return counts.tables(loop.latents.skip)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gencodec.entropy.prior import HYPER_STRIDE
+from gencodec.entropy.hyper import HYPER_STRIDE
 from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.s2vc.paper.generator import PaperGenerator, own_names
 from gencodec.methods.s2vc.paper.pcodec import STRIDE, PCodec, key_quality

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gencodec.entropy.latents import Z_BANDS
+from gencodec.entropy.hyper import Z_BANDS
 from gencodec.entropy.tables import CdfTables, gaussian_tables
 from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.methods.s2vc.paper.folder import KEY_FRAMES, OWN, PREFIX

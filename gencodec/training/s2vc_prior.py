@@ -1,7 +1,8 @@
 """The prior of `s2vc` on recorded groups of pictures: long ones, with a burn-in of the temporal state.
 
 A window begins anywhere in a recorded GOP: the state is run up to it without gradients, then the window's
-rate trains all exact networks through time. First in float, then as integers.
+rate trains all exact networks through time. First in float, then as integers. Clips are turned round, for the
+networks learn few of them by heart (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from torch import Tensor
 from gencodec.methods.s2vc.model import CodingLoop, level_of
 from gencodec.nn.equalise import equalise
 from gencodec.nn.exact import convert, exact_layers, project
+from gencodec.nn.motion import BLOCK
 from gencodec.nn.state import thaw_tables
+from gencodec.training.mirrors import drawn_mirror, mirrored
 from gencodec.training.s2vc_record import Record, RecordBank, stacked
 
 
@@ -29,7 +32,6 @@ class PriorRecipe:
     window: int = 4  # frames with gradients
     exact_from: float = 0.3  # share of the budget; 1 and more: in float to the end (an ablation)
     temporal: bool = True  # False: nothing is known of earlier frames (an ablation)
-    hyper: float = 0.15  # share of clips with hyper-latents: encoders send them where they pay, and rarely
     learning_rate: float = 2e-3
     batch: int = 4
 
@@ -53,7 +55,8 @@ class PriorTask:
             )
         self.recipe, self.device, self.bank = recipe, device, bank
         self.model = loop.to(device)
-        self.optimizer = torch.optim.Adam(self._groups(), recipe.learning_rate, betas=(0.9, 0.99))
+        groups = [{"params": [*self.model.parameters()], "scale": 1.0}]
+        self.optimizer = torch.optim.Adam(groups, recipe.learning_rate, betas=(0.9, 0.99))
         self.exact = self.calibrated = self.rescaled = False
 
     def begin_from(self, checkpoint: Mapping[str, Any]) -> None:
@@ -76,14 +79,15 @@ class PriorTask:
 
     def step(self, draws: Tensor, progress: float) -> dict[str, float]:
         """One optimizer step on whole recorded clips; returns what the log shows."""
-        clip = stacked(self.bank.cut(draws, self.device))
+        clip = stacked(self.bank.cut(draws, self.device, with_pictures=False))
+        clip = mirrored(clip, drawn_mirror(np.random.default_rng(draws.flatten().tolist())))
         first = int(draws.sum()) % (clip.symbols.shape[1] - self.recipe.window + 1)
         if not self.calibrated:
             self._calibrate(clip)
         if progress >= self.recipe.exact_from and not self.exact:
             self.make_exact(clip)
         self.model.train()
-        bits = self.rates(clip, first, self.recipe.window, self._sent(draws))[0] / self._pixels(clip)  # (B,)
+        bits = self.rates(clip, first, self.recipe.window)[0] / self._pixels(clip)  # (B,)
         loss = (bits / (bits.detach() + 1e-4)).mean()  # a percent weighs the same at every quality
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -94,26 +98,20 @@ class PriorTask:
         saturation = max(layer.saturation for layer in exact_layers(self.model)) if self.exact else 0.0
         return {"bpp": bits.mean().item(), "log2": bits.log2().mean().item(), "saturation": saturation}
 
-    def rates(
-        self, clip: Record, first: int, window: int, is_sent: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Bits (B,) of the residual over `window` frames behind the first `first` predicted ones; states.
-
-        `is_sent` (B,) as in `LatentModel`.
-        """
-        model, state, states = self.model, self.model.temporal.begin(clip.key_y_hat[:, 0]), []
-        bits = torch.zeros(len(clip.symbols), device=self.device)
+    def rates(self, clip: Record, first: int, window: int) -> tuple[Tensor, list[Tensor]]:
+        """Bits (B,) of the residual over `window` frames behind the first `first` predicted ones; states."""
+        model, state = self.model, self.model.temporal.begin(clip.key_y_hat[:, 0])
+        states, seen = [], []
         for t in range(first + window):
             with torch.set_grad_enabled(torch.is_grad_enabled() and t >= first):
                 moved = model.moved(state, clip.motion[:, t])
-                moved = moved if self.recipe.temporal else torch.zeros_like(moved)
-                symbols = clip.symbols[:, t]
-                if t >= first:
-                    estimate = model.latents(symbols, levels(clip, t + 1), moved, is_sent)
-                    bits = bits + estimate.y_bits + estimate.z_bits
-                state = model.temporal.update(moved, symbols)
+                seen.append(moved if self.recipe.temporal else torch.zeros_like(moved))
+                state = model.temporal.update(seen[-1], clip.symbols[:, t])
                 states.append(state)
-        return bits, states
+        times = range(first, first + window)  # in one batch: nothing of one frame's tables feeds the next
+        level = torch.cat([levels(clip, t + 1) for t in times])
+        estimate = model.latents(_flat(clip.symbols, first, window), level, torch.cat(seen[first:]))
+        return estimate.bits.unflatten(0, (window, -1)).sum(0), states
 
     @torch.no_grad()
     def make_exact(self, clip: Record) -> None:
@@ -146,26 +144,19 @@ class PriorTask:
         states = [self.model.temporal.begin(clip.key_y_hat[:, 0]), *self.rates(clip, 0, frames - 1)[1]]
         moved = torch.cat([self.model.moved(states[t], clip.motion[:, t]) for t in range(frames)])
         level = torch.cat([levels(clip, t + 1) for t in range(frames)])
-        self.model.latents(torch.cat(list(clip.symbols[:, :frames].unbind(1))), level, moved)
+        self.model.latents(_flat(clip.symbols, 0, frames), level, moved)
 
     def _calibrate(self, clip: Record) -> None:
         self.model.latents.calibrate(clip.symbols[:, 0], levels(clip, 1))
         self.calibrated = True
 
-    def _sent(self, draws: Tensor) -> Tensor:
-        """Whose hyper-latents are sent, bool (B,): by chance, the same for the same draws."""
-        chance = np.random.default_rng(draws.flatten().tolist()).random(len(draws))
-        return torch.from_numpy(chance < self.recipe.hyper).to(self.device)
-
     def _pixels(self, clip: Record) -> int:
-        return clip.x.shape[-1] * clip.x.shape[-2] * self.recipe.window
+        return BLOCK * BLOCK * clip.symbols.shape[-1] * clip.symbols.shape[-2] * self.recipe.window
 
-    def _groups(self) -> list[dict[str, Any]]:
-        """Table indices move in units, weights in hundredths."""
-        fast = [*self.model.latents.z_index.parameters()]
-        chosen = {id(p) for p in fast}
-        rest = [p for p in self.model.parameters() if id(p) not in chosen]
-        return [{"params": rest, "scale": 1.0}, {"params": fast, "scale": 20.0}]
+
+def _flat(of: Tensor, first: int, count: int) -> Tensor:
+    """Frames `first` and so on of (B,T,...) as one batch (count B,...), the clips' first frames first."""
+    return of[:, first : first + count].transpose(0, 1).flatten(0, 1)
 
 
 def levels(clip: Record, age: int) -> Tensor:

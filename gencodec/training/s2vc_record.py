@@ -178,9 +178,12 @@ class RecordBank:
             among = [i for i, shape in enumerate(self.shapes) if shape[0] == length]
         return torch.tensor([self._draw(among, generator) for _ in range(size)])
 
-    def cut(self, draws: Tensor, device: torch.device) -> list[Record]:
-        """The drawn windows, float on `device`: `window` frames each, of `crop` pixels a side."""
-        return [self._cut(Draws(*draw), device) for draw in draws.tolist()]
+    def cut(self, draws: Tensor, device: torch.device, *, with_pictures: bool = True) -> list[Record]:
+        """The drawn windows, float on `device`: `window` frames each, of `crop` pixels a side.
+
+        Without pictures `x`, `picture` and `scaled`, most of a file, are left out: (T,0).
+        """
+        return [self._cut(Draws(*draw), device, with_pictures) for draw in draws.tolist()]
 
     def _fits(self, shape: tuple[int, ...]) -> bool:
         return shape[0] >= (self.window or 0) and min(shape[-2:]) >= (self.crop or 0)
@@ -194,7 +197,7 @@ class RecordBank:
         spare = [(n - (self.crop or n)) // BLOCK for n in shape[-2:]]
         return Draws(index, first, *(int(generator.integers(n + 1)) for n in spare))
 
-    def _cut(self, draw: Draws, device: torch.device) -> Record:
+    def _cut(self, draw: Draws, device: torch.device, with_pictures: bool) -> Record:
         count = self.window or self.shapes[draw.record][0]
         frames = slice(draw.first, draw.first + count)
         behind = slice(draw.first, draw.first + count - 1)  # motion[t - 1] belongs to frame t
@@ -207,12 +210,15 @@ class RecordBank:
                 rows, columns = slice(top, top + height // stride), slice(left, left + width // stride)
                 return field(name)[times, :, rows, columns].to(device).float()
 
+            def shown(name: str, stride: int = BLOCK) -> Tensor:
+                return cut(name, frames, stride) if with_pictures else torch.empty(count, 0, device=device)
+
             return Record(
                 field("quality")[:].to(device),
                 field("clock")[frames].to(device),
-                cut("x", frames, 1) / 255,
-                cut("picture", frames, 1) / 255,
-                cut("scaled", frames),
+                shown("x", 1) / 255,
+                shown("picture", 1) / 255,
+                shown("scaled"),
                 cut("key_y_hat", slice(0, 1)),
                 cut("motion", behind),
                 cut("symbols", behind),

@@ -1,1 +1,1 @@
-"""The shared key-frame codec: a hyperprior image codec whose synthesis is trained to please the eye."""
+"""The shared key-frame codec: an image codec whose synthesis is trained to please the eye."""

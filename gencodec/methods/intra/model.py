@@ -16,7 +16,7 @@ from gencodec.methods.intra.stages import groups_of, stages
 from gencodec.nn.exact_io import load_exact
 from gencodec.nn.state import load_float
 
-NOT_FLOAT = ("latents.prior.", "latents.z_index.")  # kept as integers, or of use in training only
+NOT_FLOAT = ("latents.prior.",)  # kept as integers
 
 
 class IntraOutput(NamedTuple):

@@ -56,8 +56,8 @@ class PerceptualQuantiser:
 
     def __init__(self, coder: LatentCoder, lpips: LpipsLoss) -> None:
         self.coder, self.lpips = coder, lpips
-        self.costs = costs_of(coder.y_tables).to(lpips.heads[0].device)
-        self.live_from = coder.y_tables.skip  # tables below code nothing
+        self.costs = costs_of(coder.tables).to(lpips.heads[0].device)
+        self.live_from = coder.tables.skip  # tables below code nothing
 
     def __call__(self, wish: Wish, quality: int, extra: Tensor | None = None) -> Tensor:
         """What (1,C,h,w) to code in place of y; `quality` and `extra` as in `LatentCoder.encode`.

@@ -1,10 +1,13 @@
-"""In which order the coefficients of a key frame are coded; see `entropy.staged`.
+"""In which order the coefficients of a key frame, or of a residual, are coded; see `entropy.staged`.
 
-A block's mean says most about its neighbours' and little is known before the first, so that means fill the
-picture from every fourth block on; of higher frequencies more are coded at once.
+A block's mean says most about its neighbours' and little is known before the first, so that means of a key
+frame fill the picture from every fourth block on; of higher frequencies more are coded at once. Of a residual
+earlier frames say something from the start.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from gencodec.entropy.staged import Stage
 from gencodec.methods.intra.cosine import split
@@ -15,6 +18,9 @@ LEFT = ((1, (1,)), (1, (2,)), (1, (3,)))  # what these leave
 SINGLE = ((1, (0,)), *LEFT)  # one place of four after the other
 PAIRS = ((1, (0, 1)), (1, (2, 3)))  # a checkerboard
 PLACES = (COARSE + LEFT, SINGLE, PAIRS, PAIRS, PAIRS)
+RESIDUAL = (SINGLE, PAIRS, PAIRS, PAIRS, PAIRS)
+
+Places = Sequence[Sequence[tuple[int, tuple[int, ...]]]]  # of each group its turns, by step and places
 
 
 def groups_of(channels: int) -> list[list[int]]:
@@ -34,6 +40,6 @@ def groups_of(channels: int) -> list[list[int]]:
     return groups
 
 
-def stages() -> list[Stage]:
+def stages(places: Places = PLACES) -> list[Stage]:
     """All of them, in the order of coding."""
-    return [Stage(group, step, at) for group, turns in enumerate(PLACES) for step, at in turns]
+    return [Stage(group, step, at) for group, turns in enumerate(places) for step, at in turns]

@@ -1,7 +1,7 @@
 """The coding loop on the wire: frames to payloads and back, up to the coded picture.
 
     INTRA      as in `intra`: y in stages
-    PREDICTED  motion from coarse to fine, then the residual: z, y in four passes
+    PREDICTED  motion from coarse to fine, then the residual, in stages too
     both       behind that shares of the repair, where there are new ones
 
 Encoder and decoder run the same lines after the symbols. Tables come from symbols and the packet's quality
@@ -180,7 +180,6 @@ class LoopCoder:
         symbols = self.motion.encode(encoder, field, _in_units(state.motion, unit))
         prediction = self.loop.predict(state.picture, motion)
         moved = self.loop.moved(state.memory, motion)
-        # rounded first: hyper-latents say what symbols are like, and were trained on nothing finer
         y_hat = self._chosen(x, prediction, quality, level, moved)
         coded = self.latents.encode(encoder, y_hat, level, moved)
         return self._after(state, quality, motion, prediction, moved, coded, symbols)

@@ -22,10 +22,11 @@ from torch import Tensor, nn
 
 from gencodec.entropy.model import LatentModel
 from gencodec.entropy.motion_order import LIMIT
-from gencodec.entropy.prior import LatentPrior
+from gencodec.entropy.staged import StagedPrior
 from gencodec.entropy.temporal import TemporalState, moved_along
 from gencodec.methods.intra.cosine import SIZE, dct_basis, from_blocks, log2_weights
 from gencodec.methods.intra.networks import Config as IntraConfig
+from gencodec.methods.intra.stages import RESIDUAL, groups_of, stages
 from gencodec.methods.s2vc.field_choice import Pair, cheapest_field
 from gencodec.methods.s2vc.merging import merged
 from gencodec.nn.block_search import block_motion
@@ -33,7 +34,6 @@ from gencodec.nn.exact_io import load_exact
 from gencodec.nn.layers import rounded
 from gencodec.nn.motion import BLOCK, compensate
 from gencodec.nn.quality import NUM_QUALITIES, log_spaced
-from gencodec.nn.state import load_float
 
 if TYPE_CHECKING:
     from gencodec.entropy.motion import MotionCoder  # training does without the entropy coder
@@ -48,7 +48,6 @@ BETWEEN = 28  # levels of frames between anchors; those of anchors follow
 KEY_QUALITY = 18  # of a key frame, at quality 0 but for LOW
 MOTION_PRICE = (0.002, 0.0001)  # of the motion search at quality 0 and 63
 DEAD_ZONE = 0.6  # of the residual's quantisation
-NOT_FLOAT = ("latents.prior.", "latents.z_index.", "temporal.")  # integers, or of use in training only
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +55,8 @@ class Config:
     """Sizes of the tiny preset."""
 
     y_channels: int = 192
-    z_channels: int = 32
     state_channels: int = 32  # of the integer temporal prior
-    prior_width: int = 48
-    context_width: int = 64
+    prior_widths: tuple[int, ...] = (64, 64, 64, 64, 64)  # of the networks of each group, see `intra.stages`
 
 
 class CodedFrame(NamedTuple):
@@ -124,19 +121,19 @@ class CodingLoop(nn.Module):
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
         self.config = c = config or Config()
-        prior = LatentPrior(c.y_channels, c.z_channels, c.prior_width, c.context_width, c.state_channels)
-        self.latents = LatentModel(prior, c.context_width)
+        groups, order, extra = groups_of(c.y_channels), stages(RESIDUAL), c.state_channels
+        prior = StagedPrior(groups, c.prior_widths, order, centred=True, extra_channels=extra)
+        self.latents = LatentModel(prior)
         self.temporal = TemporalState(IntraConfig().y_channels, c.y_channels, c.state_channels)
         self.register_buffer("basis", dct_basis(c.y_channels), persistent=False)
         gains = torch.exp2(log2_gains()[:, None] + log2_weights(c.y_channels))
         self.register_buffer("gains", gains[..., None, None], persistent=False)  # (64,Cy,1,1)
 
     def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
-        """Fill all but the tables from a weights file. Raises ValueError for tensors of another layout."""
+        """Fill the exact networks from a weights file. Raises ValueError for tensors of another layout."""
         prior = self.latents.prior
         load_exact(prior, prior.tables(), tensors, "latents.prior.")
         load_exact(self.temporal, [], tensors, "temporal.")
-        load_float(self, tensors, skip=NOT_FLOAT)
 
     basis: Tensor
     gains: Tensor

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from gencodec.codec import VideoInfo
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
+from gencodec.entropy.hyper import HYPER_STRIDE
 from gencodec.entropy.latents import CodedLatents, check_fingerprint
-from gencodec.entropy.prior import HYPER_STRIDE
 from gencodec.entropy.shares import get_shares, put_shares
 from gencodec.methods.diffsit.paper.motion_codec import MotionCodec
 from gencodec.methods.diffsit.paper.stem_config import StemConfig

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
-from gencodec.entropy.latents import MAX_LATENT, Z_BANDS, placed, to_integers, to_table_index, z_table_index
-from gencodec.entropy.prior import HYPER_STRIDE, round_index
+from gencodec.entropy.hyper import HYPER_STRIDE, Z_BANDS, z_table_index
+from gencodec.entropy.latents import MAX_LATENT, placed, to_integers, to_table_index
+from gencodec.entropy.prior import round_index
 from gencodec.entropy.scales import MEAN_STEP
 from gencodec.entropy.tables import CdfTables
 from gencodec.methods.s2vc.paper.latents import PaperLatents

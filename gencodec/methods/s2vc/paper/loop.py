@@ -20,8 +20,8 @@ from torch import Tensor
 
 from gencodec.codec import VideoInfo
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
+from gencodec.entropy.hyper import HYPER_STRIDE
 from gencodec.entropy.latents import CodedLatents, check_fingerprint
-from gencodec.entropy.prior import HYPER_STRIDE
 from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.methods.s2vc.paper.coder import PaperCoded, PaperLatentCoder
 from gencodec.methods.s2vc.paper.config import PaperConfig
