@@ -263,7 +263,7 @@ def test_a_prior_begins_at_shipped_weights(records: Path) -> None:
     assert again
     away = [(tensor.int() - tensors[name].int()).abs().max() for name, tensor in again.items()]
     assert max(away) <= 1, "64 rows come back from 9 anchors"
-    learning(task, 1e-3)
+    learning(task, 5e-5)
     clip = stacked(task.bank.cut(DRAWS, CPU))
     with torch.no_grad():
         before = float(task.rates(clip, 0, 5)[0].log2().mean())
