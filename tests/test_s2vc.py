@@ -407,6 +407,8 @@ def test_key_frames_and_every_third_anchor_lead(codec: S2vc) -> None:
     assert (golden[0], golden[-1]) == (GOLDEN_LEAD, MOST_LEAD), "... up to a limit"
     assert EVERY % CYCLE == 0, "only anchors are seen for long"
     assert [led_quality(q, 0) for q in (0, 3, 63)] == [0, 6, 63]
+    assert [led_quality(q, EVERY) for q in (0, 3, 63)] == [0, 6, 63], "0 asks for the least"
+    assert led_quality(8, 8 * EVERY) - 8 == MOST_LEAD, "where age has taken it, more is due"
 
 
 # ---- packets that are wrong --------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ which is far better at the same quality, and by more the less there is left of i
 
 from __future__ import annotations
 
-from gencodec.nn.quality import led
+from gencodec.nn.quality import NUM_QUALITIES, led
 
 KEY_LEAD, GOLDEN_LEAD, MOST_LEAD = 3, 6, 12  # qualities
 FADED, AGEING = 32, 8  # a lead grows by one for each AGEING frames that a group is older than FADED
@@ -21,4 +21,5 @@ def led_quality(quality: int, age: int) -> int:
         return led(quality, KEY_LEAD)
     if age % EVERY:
         return quality
-    return led(quality, min(GOLDEN_LEAD + max(0, age - FADED) // AGEING, MOST_LEAD))
+    growth = max(0, age - FADED) // AGEING
+    return min(quality + min(min(quality, GOLDEN_LEAD) + growth, MOST_LEAD), NUM_QUALITIES - 1)
