@@ -34,6 +34,7 @@ from gencodec.entropy.prior import round_index
 from gencodec.entropy.staged import StagedPrior, predict_all
 from gencodec.methods.intra.model import IntraModel
 from gencodec.methods.intra.stages import RESIDUAL, groups_of, stages
+from gencodec.methods.s2vc.model import CodingLoop
 from gencodec.nn.exact import ExactConv2d, Way, convert, exact_layers, project, safe_way
 from gencodec.nn.exact_io import export_exact, load_exact
 
@@ -92,7 +93,7 @@ def compare(nets: dict[str, StagedPrior], batches: Sequence[int], device: torch.
 
 
 def networks(count: int) -> Iterator[tuple[str, StagedPrior]]:
-    """Random priors by name, and the shipped one."""
+    """Random priors by name, and the shipped ones."""
     for seed in range(count):
         torch.manual_seed(seed)  # noqa: TID251
         net = random_net(seed)
@@ -103,10 +104,11 @@ def networks(count: int) -> Iterator[tuple[str, StagedPrior]]:
             nn.init.normal_(quality_table.anchors)
         convert(net)
         yield f"random {seed}", stored(net)
-    for path in sorted(ZOO.glob("intra-*.safetensors")):
-        from safetensors.torch import load_file
+    for pattern, model in (("intra-*.safetensors", IntraModel), ("s2vc-*.safetensors", CodingLoop)):
+        for path in sorted(ZOO.glob(pattern)):
+            from safetensors.torch import load_file
 
-        yield path.stem, loaded(IntraModel().latents.prior, load_file(path))
+            yield path.stem, loaded(model().latents.prior, load_file(path))
 
 
 def random_net(seed: int) -> StagedPrior:
@@ -195,7 +197,7 @@ def run(
     return [v.to(torch.int32).cpu() for mean, index in turns for v in (mean * 8, round_index(index))]
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: a layer made there has no version to know its weights by
 def time_layer(way: Way | None, device: torch.device) -> float:
     """Median milliseconds of a 3x3 layer of 96 channels on the latents of a 1080p frame, 120 x 68."""
     layer = ExactConv2d(96, 96)
