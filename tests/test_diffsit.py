@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import cache, partial
@@ -66,12 +67,15 @@ class Darker:
     def __init__(self) -> None:
         self.seen: list[tuple[int, int | None]] = []
 
-    def __call__(self, clip: Tensor, is_mv: Tensor, quality: Tensor, before: int | None) -> Shown:
+    def __call__(
+        self, clip: Tensor, is_mv: Tensor, quality: Tensor, before: int | None, only: Sequence[int]
+    ) -> Shown:
         self.seen.append((clip.shape[1], before))
         assert is_mv.dtype == torch.bool
         assert quality.dtype == torch.int64
         number = 0 if before is None else before
-        return Shown(clip * (1 - 0.2 * is_mv[:, None, None, None]) - 0.01 * number, number + 1)
+        shown = clip * (1 - 0.2 * is_mv[:, None, None, None]) - 0.01 * number
+        return Shown(shown[:, list(only)], number + 1)
 
 
 @cache
@@ -594,10 +598,13 @@ class Brighter:
     def __init__(self, source: Tensor, too_much: float) -> None:
         self.source, self.too_much = source.float() / 255, too_much
 
-    def __call__(self, clip: Tensor, is_mv: Tensor, quality: Tensor, before: int | None) -> Shown:
+    def __call__(
+        self, clip: Tensor, is_mv: Tensor, quality: Tensor, before: int | None, only: Sequence[int]
+    ) -> Shown:
         first = 0 if before is None else before
         x = self.source[[min(first + n, len(self.source) - 1) for n in range(clip.shape[1])]]
-        return Shown(clip + self.too_much * (x - clip), first + clip.shape[1])
+        shown = clip + self.too_much * (x - clip)
+        return Shown(shown[:, list(only)], first + clip.shape[1])
 
 
 @pytest.mark.parametrize("tune", ["psnr", "lpips"])

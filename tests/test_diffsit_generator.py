@@ -170,6 +170,18 @@ def test_frame_after_frame_is_as_all_at_once(switches: dict[str, Any]) -> None:
         assert torch.allclose(model(clip, types(9), q).picture, whole, atol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("switches", SWITCHES)
+def test_some_frames_are_shown_as_among_all(switches: dict[str, Any]) -> None:
+    model = make(**switches)
+    clip, q = clips(2, 9), quality(5, 50)
+    carry = model(clip.flip(1), types(9), q).carry
+    whole, some = (model(clip, types(9), q, carry, only) for only in (None, [0, 4, 8]))
+    assert torch.equal(some.picture, whole.picture[:, [0, 4, 8]])
+    assert torch.equal(some.carry.frame, whole.carry.frame)
+    assert torch.equal(some.carry.group, whole.carry.group)
+
+
 @pytest.mark.parametrize("switches", SWITCHES)
 def test_every_parameter_is_used(switches: dict[str, Any]) -> None:
     model = make(**switches)

@@ -371,6 +371,8 @@ def test_a_piece_sees_the_end_of_the_one_before(base: Path) -> None:
     both = torch.cat([CLIPPED[:, -4:], second], 1)
     whole = generator(both, torch.cat([types_of(CLIP)[-4:], types_of(CLIP)]), QUALITY).picture
     assert torch.equal(seen, whole[:, 4:])
+    some = generator(second, types_of(CLIP), QUALITY, carry, [0, 5]).picture
+    assert torch.equal(some, seen[:, [0, 5]])
     assert not torch.allclose(seen, alone, atol=1e-3)
     none = generator_of(base, replace(SMALL, context=0))
     assert none(second, types_of(CLIP), QUALITY).carry is None

@@ -25,6 +25,7 @@ from gencodec.nn.layers import ResidualBlock, conv3x3
 GROUP = 4  # frames in a latent
 PAST = GROUP - 1  # frames that come before the first one, which has a latent for itself
 F8, F4 = 8, 4  # pixels a place
+ALL = slice(None)
 
 
 class Encoder(nn.Module):
@@ -83,12 +84,14 @@ class Decoder(nn.Module):
         split = self.split(on_maps(self.body, wide + self.remember(joined)))
         return rearrange(split, "b k h w (g c) -> b (k g) h w c", g=GROUP)[:, PAST:], wide[:, -1]
 
-    def frames(self, split: Tensor, seen: Tensor | None, before: Tensor | None) -> tuple[Tensor, Tensor]:
-        """With features of the frames that are repaired, None where there are none -> the same shape, and
-        the map of the last frame that the next piece needs as `before`.
+    def frames(
+        self, split: Tensor, seen: Tensor | None, before: Tensor | None, chosen: list[int] | slice = ALL
+    ) -> tuple[Tensor, Tensor]:
+        """With features of the frames that are repaired, None where there are none -> the same shape, of the
+        frames `chosen`, and the map of the last frame that the next piece needs as `before`.
         """
         split = split if seen is None else split + self.skip(seen)
-        joined = torch.cat([split, shifted(split, before)], -1)
+        joined = torch.cat([split, shifted(split, before)], -1)[:, chosen]
         x = F.leaky_relu(on_maps(self.join, joined), 0.125)
         return on_maps(self.leave, x), split[:, -1]
 

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from gencodec.methods.diffsit.autoencoder import GROUP, PAST, Decoder, Encoder, PictureHead, on_maps
+from gencodec.methods.diffsit.autoencoder import ALL, GROUP, PAST, Decoder, Encoder, PictureHead, on_maps
 from gencodec.methods.diffsit.dit import ClipTransformer, Keys
 from gencodec.nn.layers import ResidualBlock, conv3x3, init_unit
 from gencodec.nn.quality import QualityTable
@@ -105,20 +105,29 @@ class ClipGenerator(nn.Module):
             _zero(self.head.last)
 
     def forward(
-        self, clip: Tensor, is_mv: Tensor, quality: Tensor, before: Carry | None = None
+        self,
+        clip: Tensor,
+        is_mv: Tensor,
+        quality: Tensor,
+        before: Carry | None = None,
+        only: Sequence[int] | None = None,
     ) -> ClipRendered:
         """Decoded frames (B,T,3,H,W) in [0,1], T 1 more than a multiple of 4, H and W multiples of 16.
 
-        is_mv (T,) bool; quality (B,) int64; `before` is the carry of the piece before, None at a new GOP.
+        is_mv (T,) bool; quality (B,) int64; `before` is the carry of the piece before, None at a new GOP;
+        `only` the frames to show, by number, in less time than all of them.
         """
         features = self.encoder.frames(self._typed(clip, is_mv))
         x_s = self.encoder(features, before.features if before else None)
         if self.config.fte and self.config.fte_at == "latent":
             x_s = x_s + self._latent_types(is_mv)
         x0, keys = self.denoised(x_s, quality, before.keys if before else None)
-        repair, group, frame = self._repair(x0, x_s, features, clip, before)
-        strength = torch.exp2(self.log2_strength(quality))[:, is_mv.long(), None, None, None]  # (B,T,1,1,1)
-        return ClipRendered(clip + strength * repair, Carry(features[:, -PAST:], keys, group, frame))
+        chosen = ALL if only is None else list(only)
+        repair, group, frame = self._repair(x0, x_s, features, clip[:, chosen], before, chosen)
+        types = is_mv[chosen].long()
+        strength = torch.exp2(self.log2_strength(quality))[:, types, None, None, None]  # (B,T,1,1,1)
+        carry = Carry(features[:, -PAST:], keys, group, frame)
+        return ClipRendered(clip[:, chosen] + strength * repair, carry)
 
     def denoised(
         self, x_s: Tensor, quality: Tensor, before: Sequence[Keys] | None = None
@@ -141,16 +150,22 @@ class ClipGenerator(nn.Module):
         return 0.5 + self.head(self.decoder.frames(split, None, None)[0], None)
 
     def _repair(
-        self, x0: Tensor, x_s: Tensor, features: Tensor, clip: Tensor, before: Carry | None
+        self,
+        x0: Tensor,
+        x_s: Tensor,
+        features: Tensor,
+        shown: Tensor,
+        before: Carry | None,
+        chosen: list[int] | slice,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What is added to the clip, and the decoder's part of the carry."""
+        """What is added to `shown`, the `chosen` frames of the clip, and the decoder's part of the carry."""
         group, frame = (before.group, before.frame) if before else (None, None)
         if self.config.decoder == "sees":
             split, group = self.decoder.groups(x0, group)
-            maps, frame = self.decoder.frames(split, features, frame)
-            return self.head(maps, clip), group, frame
+            maps, frame = self.decoder.frames(split, features, frame, chosen)
+            return self.head(maps, shown), group, frame
         split, group = self.decoder.groups(torch.cat([x0, x_s]), group)
-        maps, frame = self.decoder.frames(split, None, frame)
+        maps, frame = self.decoder.frames(split, None, frame, chosen)
         better, worse = self.head(maps, None).chunk(2)
         return better - worse, group, frame
 

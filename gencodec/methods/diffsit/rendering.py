@@ -28,10 +28,13 @@ class Rendered(Protocol):
 class Generator(Protocol):
     """Repairs a clip (B,T,3,H,W) in [0,1], T one more than a multiple of four, sides multiples of 16.
 
-    is_mv (T,) bool; quality (B,) int64; `before` is the carry of the piece before, None at a GOP's start.
+    is_mv (T,) bool; quality (B,) int64; `before` is the carry of the piece before, None at a GOP's start;
+    `only` the frames to show, by number, None for all.
     """
 
-    def __call__(self, clip: Tensor, is_mv: Tensor, quality: Tensor, before: Any) -> Rendered:
+    def __call__(
+        self, clip: Tensor, is_mv: Tensor, quality: Tensor, before: Any, only: Sequence[int] | None = None
+    ) -> Rendered:
         """The clip as it is shown."""
         ...
 
@@ -56,17 +59,22 @@ class Renderer:
         return list(pixels[..., : video.height, : video.width].contiguous().cpu()), carry
 
     @torch.inference_mode()
-    def generate(self, piece: Piece, quality: int, before: Any) -> tuple[Tensor, Any]:
-        """The pictures (T,3,H,W) with all of the repair, padded and not clamped, and the carry."""
-        clip = piece.pictures
+    def generate(
+        self, piece: Piece, quality: int, before: Any, only: Sequence[int] | None = None
+    ) -> tuple[Tensor, Any]:
+        """The pictures (T,3,H,W) with all of the repair, padded and not clamped, and the carry.
+
+        `only`: of these frames alone, by number in the piece.
+        """
+        clip, asked = piece.pictures, range(len(piece.pictures)) if only is None else only
         if self.generator is None:
-            return clip, None
+            return clip[list(asked)], None
         missing = rendered_length(len(clip), self.clip_length) - len(clip)
         whole = torch.cat([clip, clip[-1:].expand(missing, -1, -1, -1)])
         is_mv = torch.tensor(piece.is_mv + piece.is_mv[-1:] * missing, device=self.device)
         at = torch.tensor([quality], device=self.device)
-        out = self.generator(whole[None], is_mv, at, before)
-        return out.picture[0, : len(clip)], out.carry
+        out = self.generator(whole[None], is_mv, at, before, asked)
+        return out.picture[0], out.carry
 
 
 class Rendition:

@@ -42,8 +42,9 @@ class ShareSearch:
         """New shares for a piece of frames, uint8 (3,H,W), behind `told`, and for what follows it."""
         if told.pieces >= CHOOSING:
             return None
-        generated, _ = self.renderer.generate(piece, quality, None)
-        judged = dict.fromkeys([0, len(frames) // 2, len(frames) - 1])
-        seen = [Seen.of(frames[n], piece.pictures[n], generated[n]) for n in judged]
+        judged = list(dict.fromkeys([0, len(frames) // 2, len(frames) - 1]))
+        generated, _ = self.renderer.generate(piece, quality, None, judged)
+        shown = zip(judged, generated, strict=True)
+        seen = [Seen.of(frames[n], piece.pictures[n], picture) for n, picture in shown]
         held = HELD if told.pieces else len(frames)
         return choose_shares(seen, quality, held, self.key.judge, told.shares)

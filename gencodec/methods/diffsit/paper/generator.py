@@ -11,6 +11,7 @@ again, so that the encoder has a past and the transformer a neighbour. Paper: Di
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -65,12 +66,18 @@ class PaperGenerator(nn.Module):
         self.register_buffer("prompt", base.prompt[None], persistent=False)
 
     def forward(
-        self, clip: Tensor, is_mv: Tensor, quality: Tensor, before: Carry | None = None
+        self,
+        clip: Tensor,
+        is_mv: Tensor,
+        quality: Tensor,
+        before: Carry | None = None,
+        only: Sequence[int] | None = None,
     ) -> PaperRendered:
         """Decoded frames (B,T,3,H,W) in [0,1], T 1 more than a multiple of 4, H and W multiples of 16.
 
-        is_mv (T,) bool; `before` is the carry of the piece before, None at a GOP's start. `quality` (B,) is
-        not looked at: one noise level serves all.
+        is_mv (T,) bool; `before` is the carry of the piece before, None at a GOP's start; `only` the frames
+        to show, by number, which saves nothing here. `quality` (B,) is not looked at: one noise level serves
+        all.
         """
         known = 0
         if before is not None:
@@ -79,7 +86,8 @@ class PaperGenerator(nn.Module):
         picture = self.decoded(self.denoised(self.encoded(clip, is_mv)))
         last = slice(clip.shape[1] - self.config.context, None)
         carry = Carry(clip[:, last], is_mv[last]) if self.config.context else None
-        return PaperRendered(picture[:, known:], carry)
+        shown = picture[:, known:]
+        return PaperRendered(shown if only is None else shown[:, list(only)], carry)
 
     def encoded(self, clip: Tensor, is_mv: Tensor | None = None) -> Tensor:
         """Frames (B,T,3,H,W) in [0,1] to x_s (B,16,1+(T-1)/4,H/8,W/8); without types if `is_mv` is None."""
