@@ -11,25 +11,24 @@ THIRD = 32  # frames, of a group of 96
 
 
 def ablation_detail(result: Result) -> str:
-    """Rate that each variant takes more than the full one."""
-    earlier = result.get("priors_measured_earlier", result)
-    steps = {"prior": earlier["steps"]["prior"], "generator": result["steps"]["generator"]}
-    when = "" if earlier is result else f" Priors were measured earlier, at commit {earlier['commit'][:9]}."
-    priors = [[name, percent(value)] for name, value in result["prior_percent"].items()]
-    generators = [
-        [name, percent(value), *(f"{distance:.3f}" for _, distance in result["curves"][name])]
-        for name, value in result["generator_percent"].items()
+    """What each variant takes more than the full one: priors, then generators."""
+    priors, generators = result["priors"], result["generators"]
+    bits = [[name, percent(value)] for name, value in priors["percent"].items()]
+    rates = [
+        [name, percent(value), *(f"{distance:.3f}" for _, distance in generators["curves"][name])]
+        for name, value in generators["percent"].items()
     ]
-    rates = (f"{rate:.4f} bpp" for rate, _ in result["curves"]["full"])
+    at = (f"at {rate:.4f} bpp" for rate, _ in generators["curves"]["full"])
     return "\n\n".join(
         [
             "## What the parts of `s2vc` are worth",
             f"Each variant begins from the same weights without the part, and is trained on for "
-            f"{steps['prior']} steps (prior) or {steps['generator']} (generator), the full ones too; "
-            f"measured on {result['frames']} frames of {len(result['clips'])} held-out clips.{when}",
-            table(["prior", "bits of the residual"], priors),
-            table(["generator", "BD-rate, LPIPS-Alex", *(f"at {rate}" for rate in rates)], generators),
-            provenance(result),
+            f"{priors['steps']} steps (prior) or {generators['steps']} (generator), the full ones too; "
+            f"measured on {generators['frames']} frames of {len(generators['clips'])} held-out clips.",
+            table(["prior", "bits of the residual"], bits),
+            provenance(priors),
+            table(["generator", "BD-rate, LPIPS-Alex", *at], rates),
+            provenance(generators),
         ]
     )
 

@@ -1,12 +1,12 @@
 """What the parts of `s2vc` are worth.
 
-    s2vc_ablations.py --records R --clips VAL --lpips VGG16 --prior CHECKPOINT --generator CHECKPOINT
+    s2vc_ablations.py --records R --clips VAL --lpips VGG16 --prior WEIGHTS --generator WEIGHTS
 
-Every variant begins from the same weights (a checkpoint, or for the generator a weights file: what shipped),
-without the part, and is trained on for equally many steps on the same records, the full ones too. Measured on
-whole held-out clips; writes results/ablations-s2vc.json. Variants share the coding loop, so a prior's figure
-is its rate over the full one's at the same pictures, and a generator's is BD-rate at equal LPIPS-Alex with
-the full prior's bits.
+Every variant begins from the same weights (what shipped, or a checkpoint), without the part, and is trained
+on for equally many steps on the same records, the full ones too. Measured on whole held-out clips; writes
+results/ablations-s2vc.json, priors and generators each with the commit they were measured at. Variants share
+the coding loop, so a prior's figure is its rate over the full one's at the same pictures, and a generator's
+is BD-rate at equal LPIPS-Alex with the bits of the prior that was given.
 Everything is kept in --work: a killed run goes on.
 """
 
@@ -34,7 +34,7 @@ from gencodec.training.s2vc_export import fields_of, load_generator, load_loop
 from gencodec.training.s2vc_prior import PriorRecipe, PriorTask
 from gencodec.training.s2vc_record import Record, RecordBank, coded_frame, record_clip, stacked
 from gencodec.video import open_video
-from gencodec.weights import load_named
+from gencodec.weights import load_file, load_named
 
 QUALITIES = (4, 16, 28, 40, 52)
 PRIORS: dict[str, dict[str, Any]] = {
@@ -60,45 +60,60 @@ def main() -> None:
     """Train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     add = parser.add_argument
+    add("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="what to measure now")
     add("--records", type=Path, required=True, help="of `--stage record`, to train on")
     add("--record-frames", type=int, default=25, help="of each record")
     add("--clips", type=Path, required=True, help="held-out clips")
-    add("--lpips", type=Path, required=True, help="VGG16 with LPIPS heads, for training")
-    add("--prior", type=Path, required=True, help="checkpoint that priors begin from")
-    add("--generator", type=Path, required=True, help="checkpoint that generators begin from")
+    add("--lpips", type=Path, help="VGG16 with LPIPS heads, for training generators")
+    add("--prior", type=Path, required=True, help="weights file or checkpoint that priors begin from")
+    add("--generator", type=Path, help="the same for generators")
     add("--variants", nargs="+", choices=list(GENERATORS), default=list(GENERATORS))
     add("--frames", type=int, default=17, help="of each held-out clip")
     add("--prior-steps", type=int, default=300)
     add("--generator-steps", type=int, default=150)
-    add("--also", type=Path, help="results of before to take what priors are worth from")
+    add("--also", type=Path, help="results of before, for the part that is not measured now")
     add("--work", type=Path, default=Path("ablations-s2vc"))
     add("--out", type=Path, default=RESULTS / "ablations-s2vc.json")
     options = parser.parse_args()
+    if "generators" in options.parts and not (options.lpips and options.generator):
+        parser.error("generators need --lpips and --generator")
+    result = json.loads(options.also.read_text()) if options.also else {}
     held_out = record_held_out(options)
-    earlier = json.loads(options.also.read_text()) if options.also else {}
-    priors = {name: train_prior(name, options) for name in (["full"] if earlier else PRIORS)}
-    bits = {name: residual_bits(loop, PRIORS[name], held_out) for name, loop in priors.items()}
-    rates = frame_rates(bits["full"], held_out, options)
+    for part in options.parts:
+        found = PARTS[part](held_out, options)
+        result[part] = environment() | {"frames": options.frames, "clips": sorted(held_out)} | found
+        print(part, json.dumps(found["percent"], indent=1))
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def priors(held_out: dict[str, list[Record]], options: argparse.Namespace) -> dict[str, Any]:
+    """Bits of the residual that each variant of the prior takes more."""
+    bits = {name: residual_bits(train_prior(name, options), PRIORS[name], held_out) for name in PRIORS}
+    percent = {name: against(bits["full"], found) for name, found in bits.items()}
+    return {"steps": options.prior_steps, "percent": percent}
+
+
+def generators(held_out: dict[str, list[Record]], options: argparse.Namespace) -> dict[str, Any]:
+    """Curves of each variant of the generator, and BD-rate at equal LPIPS-Alex."""
+    rates = frame_rates(residual_bits(shipped_loop(options.prior), {}, held_out), held_out, options)
     names = dict.fromkeys(["full", *options.variants])
     curves = {name: curve(train_generator(name, options), rates, held_out) for name in names}
-    result = environment() | {
-        "steps": {"prior": options.prior_steps, "generator": options.generator_steps},
-        "frames": options.frames,
-        "clips": sorted(held_out),
-        "prior_percent": {name: against(bits["full"], bits[name]) for name in priors},
-        "curves": curves,
-        "generator_percent": {
-            name: bd_rate(curves["full"], points, lower_is_better=True).percent
-            for name, points in curves.items()
-        },
+    percent = {
+        name: bd_rate(curves["full"], points, lower_is_better=True).percent for name, points in curves.items()
     }
-    if earlier:
-        result["prior_percent"] = earlier["prior_percent"]
-        result["priors_measured_earlier"] = earlier.get(
-            "priors_measured_earlier", {k: earlier[k] for k in ("commit", "command", "steps")}
-        )
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps({k: result[k] for k in ("prior_percent", "generator_percent")}, indent=1))
+    return {"steps": options.generator_steps, "curves": curves, "percent": percent}
+
+
+PARTS = {"priors": priors, "generators": generators}
+
+
+def shipped_loop(path: Path) -> CodingLoop:
+    """The coding loop of a weights file or a checkpoint."""
+    if path.suffix != ".safetensors":
+        return load_loop(path)
+    loop = CodingLoop()
+    loop.load_weights(load_file(path)[0])
+    return loop.eval()
 
 
 def record_held_out(options: argparse.Namespace) -> dict[str, list[Record]]:
