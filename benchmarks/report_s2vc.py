@@ -18,15 +18,18 @@ def ablation_detail(result: Result) -> str:
         [name, percent(value), *(f"{distance:.3f}" for _, distance in generators["curves"][name])]
         for name, value in generators["percent"].items()
     ]
+    start = "begins from nothing" if priors["from_nothing"] else "begins from the same weights"
     at = (f"at {rate:.4f} bpp" for rate, _ in generators["curves"]["full"])
     return "\n\n".join(
         [
             "## What the parts of `s2vc` are worth",
-            f"Each variant begins from the same weights without the part, and is trained on for "
-            f"{priors['steps']} steps (prior) or {generators['steps']} (generator), the full ones too; "
-            f"measured on {generators['frames']} frames of {len(generators['clips'])} held-out clips.",
+            f"Each prior {start}, without the part, and is trained for {priors['steps']} steps, the full one "
+            f"too; measured on {priors['frames']} frames of {len(priors['clips'])} held-out clips.",
             table(["prior", "bits of the residual"], bits),
             provenance(priors),
+            f"Each generator begins from the same weights without the part, and is trained for "
+            f"{generators['steps']} steps, the full one too; measured on {generators['frames']} frames of "
+            f"{len(generators['clips'])} held-out clips.",
             table(["generator", "BD-rate, LPIPS-Alex", *at], rates),
             provenance(generators),
         ]

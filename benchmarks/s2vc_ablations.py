@@ -2,11 +2,11 @@
 
     s2vc_ablations.py --records R --clips VAL --lpips VGG16 --prior WEIGHTS --generator WEIGHTS
 
-Every variant begins from the same weights (what shipped, or a checkpoint), without the part, and is trained
-on for equally many steps on the same records, the full ones too. Measured on whole held-out clips; writes
-results/ablations-s2vc.json, priors and generators each with the commit they were measured at. Variants share
-the coding loop, so a prior's figure is its rate over the full one's at the same pictures, and a generator's
-is BD-rate at equal LPIPS-Alex with the bits of the prior that was given.
+Every variant begins from the same weights (what shipped, or a checkpoint; priors from nothing with --anew),
+without the part, and is trained for equally many steps on the same records, the full ones too. Measured on
+whole held-out clips; writes results/ablations-s2vc.json, priors and generators each with the commit they were
+measured at. Variants share the coding loop, so a prior's figure is its rate over the full one's at the same
+pictures, and a generator's is BD-rate at equal LPIPS-Alex with the bits of the prior that was given.
 Everything is kept in --work: a killed run goes on.
 """
 
@@ -66,6 +66,7 @@ def main() -> None:
     add("--clips", type=Path, required=True, help="held-out clips")
     add("--lpips", type=Path, help="VGG16 with LPIPS heads, for training generators")
     add("--prior", type=Path, required=True, help="weights file or checkpoint that priors begin from")
+    add("--anew", action="store_true", help="priors begin from nothing: integers unlearn slowly")
     add("--generator", type=Path, help="the same for generators")
     add("--variants", nargs="+", choices=list(GENERATORS), default=list(GENERATORS))
     add("--frames", type=int, default=17, help="of each held-out clip")
@@ -90,7 +91,7 @@ def priors(held_out: dict[str, list[Record]], options: argparse.Namespace) -> di
     """Bits of the residual that each variant of the prior takes more."""
     bits = {name: residual_bits(train_prior(name, options), PRIORS[name], held_out) for name in PRIORS}
     percent = {name: against(bits["full"], found) for name, found in bits.items()}
-    return {"steps": options.prior_steps, "percent": percent}
+    return {"steps": options.prior_steps, "from_nothing": options.anew, "percent": percent}
 
 
 def generators(held_out: dict[str, list[Record]], options: argparse.Namespace) -> dict[str, Any]:
@@ -131,12 +132,15 @@ def record_held_out(options: argparse.Namespace) -> dict[str, list[Record]]:
 def train_prior(name: str, options: argparse.Namespace) -> CodingLoop:
     """A variant's prior, from its checkpoint where it is trained already."""
     folder = options.work / f"prior {name}"
+    begin = ["--recipe", json.dumps(PRIORS[name])]
+    if not options.anew:
+        recipe = {"learning_rate": 1e-3} | PRIORS[name]
+        begin = ["--init", str(options.prior), "--recipe", json.dumps(recipe)]
     train_s2vc(
         [
             *("--stage", "prior", "--records", str(options.records), "--out", str(folder)),
             *("--frames", str(options.record_frames), "--steps", str(options.prior_steps)),
-            *("--init", str(options.prior), "--device", "cpu"),
-            *("--recipe", json.dumps({"learning_rate": 1e-3} | PRIORS[name])),
+            *("--device", "cpu", *begin),
         ]
     )
     return load_loop(folder / "checkpoint.pt", exact=PRIORS[name].get("exact_from", 0) < 1)

@@ -111,7 +111,8 @@ def test_s2vc_has_its_speed_ablations_and_drift(root: Path) -> None:
     percents = ({"full": 0.0, "no temporal prior": 12.34}, {"full": 0.0, "no TCG": 4.56})
     curves = {"full": curve, "no TCG": curve}
     ablations = {
-        "priors": part | {"commit": "0123456789abcdef", "steps": 3, "percent": percents[0]},
+        "priors": part
+        | {"commit": "0123456789abcdef", "steps": 3, "from_nothing": True, "percent": percents[0]},
         "generators": part | {"steps": 4, "percent": percents[1], "curves": curves},
     }
     drift = {
@@ -138,7 +139,8 @@ def test_s2vc_has_its_speed_ablations_and_drift(root: Path) -> None:
     assert "| render | 16 |" in details
     assert "| no temporal prior | +12.3 % |" in details
     assert "| no TCG | +4.6 % | 0.500 | 0.250 |" in details
-    assert "for 3 steps (prior) or 4 (generator)" in details
+    assert "Each prior begins from nothing, without the part, and is trained for 3 steps" in details
+    assert "Each generator begins from the same weights without the part, and is trained for 4" in details
     assert "commit 012345678" in details, "each part says when it was measured"
     assert "| 8 | +5.0 % | -60.0 % | -3.0 % |" in details
     assert "| no U-Net | +7.9 % | +4.3 % | -1.2 % |" in details
