@@ -146,6 +146,24 @@ def test_s2vc_has_its_speed_ablations_and_drift(root: Path) -> None:
     assert "| no U-Net | +7.9 % | +4.3 % | -1.2 % |" in details
 
 
+def test_candidates_on_digits_are_compared_with_one(root: Path) -> None:
+    origin = {k: RD[k] for k in ("commit", "command", "machine", "versions")}
+    row = {"bytes": 2000.0, "lpips_alex": 0.0567, "generated_share": 0.5, "coded_frames": 9.25}
+    rows = [
+        row | {"candidates": 0, "bytes": 3000.0},
+        row | {"candidates": 1},
+        row | {"candidates": 32, "bytes": 1500.0},
+    ]
+    result = {"clips": 8, "threshold": 0.1, "key_quality": 58, "training_steps": 77, "sampler_steps": 8}
+    path = root / "benchmarks" / "results" / "digits-extreme.json"
+    path.write_text(json.dumps(origin | result | {"rows": rows}))
+    report.main(["--root", str(root)])
+    details = (root / "docs" / "benchmarks.md").read_text()
+    assert "| the last frame repeated | 3000 | +50.0 % | 0.0567 | 50 % | 9.2 |" in details
+    assert "| 32 | 1500 | -25.0 % | 0.0567 | 50 % | 9.2 |" in details
+    assert "trained for 77 steps; 8 steps of the sampler" in details
+
+
 def test_diffsit_has_its_options_and_its_frames_by_type(root: Path) -> None:
     origin = {k: RD[k] for k in ("commit", "command", "machine", "versions")}
     mean = {"bpp": 0.01, "lpips_alex": 0.5}
