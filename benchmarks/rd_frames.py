@@ -36,7 +36,8 @@ from gencodec.metrics.lpips import Lpips
 from gencodec.metrics.psnr import psnr
 from gencodec.video import open_video
 from gencodec.video_frame import frame_to_rgb
-from gencodec.video_out import planes_to_frame, write_video
+from gencodec.video_out import write_video
+from gencodec.video_sinks import planes_to_frame
 
 RESULTS = Path(__file__).parent / "results"
 QUALITIES = (0, 8, 16, 24, 32, 40, 48, 56, 63)

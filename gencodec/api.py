@@ -24,7 +24,7 @@ from gencodec.codec import (
     VideoInfo,
     WeightsMissing,
 )
-from gencodec.container import Writer
+from gencodec.container_writer import Writer
 from gencodec.decoded import DecodedVideo, Progress, Stream, check_range
 from gencodec.rate import from_arguments
 from gencodec.results import CodingResult, Tally

@@ -32,7 +32,7 @@ def import_weights(words: list[str], config: Path | None) -> None:
 
 def _import(layout: str, source: Path, target: Path, config: Path | None) -> int:
     if not layout:
-        from gencodec.weights import import_foreign
+        from gencodec.weights_foreign import import_foreign
 
         return import_foreign(source, target)
     module = import_module(LAYOUTS[layout])  # by name: the command line knows no method

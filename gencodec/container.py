@@ -1,9 +1,9 @@
-"""Files of packets: `Writer` appends GOP by GOP, `Reader` gives them back lazily and seeks by the INDEX.
+"""Files of packets, read: `Reader` gives GOPs lazily and seeks by the INDEX; `container_writer` makes them.
 
     file = header · chunk* · INDEX          the bytes: wire_header.py, wire.py; the rules: docs/bitstream.md
 
-Both take any binary file object. A writer on one that cannot seek leaves num_frames 0; a reader on one goes
-through the file once, in order, and compares what it saw with the INDEX at the end.
+Takes any binary file object. Through one that cannot seek it goes once, in order, and compares what it saw
+with the INDEX at the end.
 """
 
 from __future__ import annotations
@@ -11,88 +11,18 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import replace
-from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
 from gencodec import varint, wire, wire_header
-from gencodec.chunks import CUT, ChunkHead, ChunkSource, is_seekable
-from gencodec.codec import CorruptStream, FrameType, Packet, UnsupportedStream
+from gencodec.chunks import CUT, ChunkHead, ChunkSource
+from gencodec.codec import CorruptStream, UnsupportedStream
 from gencodec.wire import Gop, Index
 from gencodec.wire_header import Header
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    pass
 
 COUNTS = "the stream is damaged: header, GOPs and INDEX count different frames"
-
-
-class Writer:
-    """Writes packets to a binary file object as they come; `finish` writes the last GOP and the INDEX.
-
-    As a context manager it finishes unless an exception passes. At most one GOP is in memory.
-    """
-
-    def __init__(self, file: BinaryIO, header: Header) -> None:
-        self._file = file
-        self._base = file.tell() if is_seekable(file) else None
-        self._header = replace(header, num_frames=None)
-        self._gop: list[Packet] = []
-        self._first_frames, self._offsets = array("Q"), array("Q")
-        self._position = 0
-        self.payload_bytes = 0
-        self.num_frames = 0
-        self._put(wire_header.pack_header(self._header))
-
-    @property
-    def bytes_written(self) -> int:
-        """Size of the file so far."""
-        return self._position
-
-    def write(self, packet: Packet) -> None:
-        """Append a packet; an INTRA packet closes the GOP before it."""
-        if packet.type is FrameType.INTRA:
-            self._flush()
-        if packet.first_frame != self.num_frames:
-            raise ValueError(
-                f"frame {self.num_frames} is due, got a packet that begins at {packet.first_frame}"
-            )
-        self._gop.append(packet)
-        self.num_frames += packet.num_frames
-        self.payload_bytes += len(packet.payload)
-
-    def finish(self) -> None:
-        """Write what is left, the INDEX and, where the file can seek, the number of frames."""
-        self._flush()
-        if not self.num_frames:
-            raise ValueError("a file needs at least one frame")
-        self._put(wire.pack_index(Index(self.num_frames, self._first_frames, self._offsets)))
-        if self._base is not None:
-            self._file.seek(self._base)
-            self._file.write(wire_header.pack_header(replace(self._header, num_frames=self.num_frames)))
-            self._file.seek(self._base + self._position)
-
-    def _flush(self) -> None:
-        if not self._gop:
-            return
-        chunk = wire.pack_chunk(wire.TAG_GOP, wire.pack_gop(self._gop))
-        self._first_frames.append(self._gop[0].first_frame)
-        self._offsets.append(self._position)
-        self._gop = []
-        self._put(chunk)
-
-    def _put(self, data: bytes) -> None:
-        self._file.write(data)
-        self._position += len(data)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.finish()
 
 
 class Reader:

@@ -1,7 +1,6 @@
 """The table of weights files; finding, verifying (SHA-256) and loading them. Safetensors, never a pickle.
 
-The one exception is `import_foreign`, which reads other projects' .pt and .pth files by torch's restricted
-reader.
+Other projects' .pt and .pth files: `weights_foreign`.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import hashlib
 import json
 import math
 import os
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,22 +205,6 @@ def parameter_count(name: str) -> int:
     return sum(math.prod(entry["shape"]) for key, entry in head.items() if key != "__metadata__")
 
 
-# ---- other projects' files ---------------------------------------------------------------------------------
-
-
-def import_foreign(source: str | Path, target: str | Path) -> int:
-    """Write the tensors of a .pt, .pth or .safetensors file as .safetensors and return their number.
-
-    Only tensors and plain containers are read: a file that would run code is refused with WeightsMissing.
-    """
-    loaded = load_file(source)[0] if Path(source).suffix == ".safetensors" else read_foreign(source)
-    tensors = {name: tensor.detach().contiguous().clone() for name, tensor in _flatten(loaded)}
-    if not tensors:
-        raise WeightsMissing(f"{source} holds no tensors")
-    save_whole(tensors, target, {"source": Path(source).name})
-    return len(tensors)
-
-
 def save_whole(tensors: Mapping[str, Tensor], target: str | Path, metadata: Mapping[str, str]) -> None:
     """Write a .safetensors file whole or not at all."""
     from safetensors.torch import save_file
@@ -233,28 +215,3 @@ def save_whole(tensors: Mapping[str, Tensor], target: str | Path, metadata: Mapp
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
-
-
-def read_foreign(source: str | Path) -> object:
-    """What a .pt or .pth file holds; nothing in it is run. Raises WeightsMissing."""
-    import torch
-
-    try:
-        return torch.load(source, map_location="cpu", weights_only=True)  # noqa: TID251
-    except FileNotFoundError:
-        raise WeightsMissing(f"no weights at {source}") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsMissing(f"{source} holds more than tensors, or is damaged: {reason[:200]}") from error
-
-
-def _flatten(value: object, prefix: str = "") -> list[tuple[str, Tensor]]:
-    """Return the tensors in nested mappings by their joined names; other values are left out."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        return [(prefix or "tensor", value)]
-    if not isinstance(value, Mapping):
-        return []
-    pairs = ((f"{prefix}.{key}" if prefix else str(key), item) for key, item in value.items())
-    return [found for name, item in pairs for found in _flatten(item, name)]

@@ -11,7 +11,8 @@ import pytest
 
 from gencodec import weights, wire, wire_header
 from gencodec.codec import FrameType, Packet
-from gencodec.container import Reader, Writer
+from gencodec.container import Reader
+from gencodec.container_writer import Writer
 from gencodec.wire_header import Header
 
 PAGE = Path(__file__).parents[1] / "docs" / "bitstream.md"

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from gencodec import wire
 from gencodec.codec import CorruptStream, FrameType, GencodecError, Packet, UnreadableInput, UnsupportedStream
-from gencodec.container import Reader, Writer
+from gencodec.container import Reader
+from gencodec.container_writer import Writer
 from gencodec.varint import Cursor, pack_varint
 from gencodec.wire import Index
 from gencodec.wire_header import MAX_PIXELS, PRESETS, U32, Header, pack_header, parse_header, storable_fps

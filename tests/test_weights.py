@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from gencodec import weights
 from gencodec.codec import WeightsMissing
+from gencodec.weights_foreign import import_foreign
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_import(tmp_path: Path) -> None:
     state = {"net.weight": torch.rand(3, 2).T, "tied": torch.ones(4)}
     source, target = tmp_path / "x.pth", tmp_path / "x.safetensors"
     torch.save({"state_dict": state, "step": 7, "name": "net"}, source)
-    assert weights.import_foreign(source, target) == 2
+    assert import_foreign(source, target) == 2
     tensors, _ = weights.load_file(target)
     assert torch.equal(tensors["state_dict.net.weight"], state["net.weight"])
 
@@ -121,7 +122,7 @@ def test_import_runs_nothing(tmp_path: Path, legacy: bool) -> None:
         _use_new_zipfile_serialization=not legacy,
     )
     with pytest.raises(WeightsMissing, match="more than tensors"):
-        weights.import_foreign(source, target)
+        import_foreign(source, target)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.pth"]
 
 
@@ -130,18 +131,18 @@ def test_import_of_rubbish(tmp_path: Path, data: bytes) -> None:
     source = tmp_path / "x.pth"
     source.write_bytes(data)
     with pytest.raises(WeightsMissing):
-        weights.import_foreign(source, tmp_path / "x.safetensors")
+        import_foreign(source, tmp_path / "x.safetensors")
     with pytest.raises(WeightsMissing, match="no weights at"):
-        weights.import_foreign(tmp_path / "none.pt", tmp_path / "x.safetensors")
+        import_foreign(tmp_path / "none.pt", tmp_path / "x.safetensors")
 
 
 def test_import_takes_safetensors_too(tmp_path: Path) -> None:
     tensors = {"params/a/kernel": torch.arange(6.0).reshape(2, 3)}
     save_file(tensors, tmp_path / "i3d.safetensors")
-    assert weights.import_foreign(tmp_path / "i3d.safetensors", tmp_path / "x.safetensors") == 1
+    assert import_foreign(tmp_path / "i3d.safetensors", tmp_path / "x.safetensors") == 1
     found, _ = weights.load_file(tmp_path / "x.safetensors")
     assert torch.equal(found["params/a/kernel"], tensors["params/a/kernel"])
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "i3d.safetensors").read_bytes()[:-4])
     with pytest.raises(WeightsMissing, match="cannot read"):
-        weights.import_foreign(tmp_path / "cut.safetensors", tmp_path / "y.safetensors")
+        import_foreign(tmp_path / "cut.safetensors", tmp_path / "y.safetensors")
     assert not (tmp_path / "y.safetensors").exists()

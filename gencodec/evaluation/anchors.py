@@ -26,7 +26,7 @@ from gencodec.colour import default_matrix, rgb_to_yuv
 from gencodec.metrics.frames import pad_to
 from gencodec.nn.layers import pad_to_multiple
 from gencodec.video import open_video
-from gencodec.video_out import COLOUR_CODES, LIMITED_RANGE, planes_to_frame
+from gencodec.video_sinks import COLOUR_CODES, LIMITED_RANGE, planes_to_frame
 
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1: errors only; read when its library loads
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gencodec.weights import import_foreign, load_file
+from gencodec.weights import load_file
+from gencodec.weights_foreign import import_foreign
 
 if TYPE_CHECKING:
     import torch

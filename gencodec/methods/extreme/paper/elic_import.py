@@ -14,7 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from gencodec.codec import WeightsMissing
-from gencodec.weights import read_foreign, save_whole
+from gencodec.weights import save_whole
+from gencodec.weights_foreign import read_foreign
 
 GROUPS = 5  # of latent channels, coded one after the other
 LATENT = "latent_codec.y.latent_codec"

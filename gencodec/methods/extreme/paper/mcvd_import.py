@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from gencodec.codec import WeightsMissing
 from gencodec.methods.extreme.paper.mcvd import Block, McvdConfig, McvdUNet, SelfAttention
-from gencodec.weights import read_foreign, save_whole
+from gencodec.weights import save_whole
+from gencodec.weights_foreign import read_foreign
 
 PREFIX = "unet.all_modules"
 BLOCK = {"actnorm0.Dense_0": "norm0.dense", "actnorm1.Dense_0": "norm1.dense"}
