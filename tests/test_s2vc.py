@@ -226,6 +226,13 @@ def mosaic(seed: int) -> Tensor:
     return squares.repeat_interleave(8, 0).repeat_interleave(8, 1).repeat(3, 1, 1).to(torch.uint8)
 
 
+def clouds(seed: int) -> Tensor:
+    """Soft grey shapes, uint8 (3,192,448), with room for a pan around."""
+    rough = torch.rand(1, 1, 3, 7, generator=torch.Generator().manual_seed(seed))
+    soft = F.interpolate(rough, size=(208, 464), mode="bicubic").clamp(0, 1)[0]
+    return (20 + 200 * soft).repeat(3, 1, 1).to(torch.uint8)
+
+
 LARGE = scene(2, 9, size=(128, 192))
 
 
@@ -242,6 +249,8 @@ LARGE = scene(2, 9, size=(128, 192))
         (mosaic(0), mosaic(1), True),
         (mosaic(0) // 8, mosaic(0) // 8 + 55, False),  # fading in
         (mosaic(0) // 4, mosaic(0) // 2, False),
+        (clouds(1)[:, :192, :448], clouds(10)[:, :192, :448], True),
+        (clouds(1)[:, :192, :448], clouds(1)[:, 16:, 16:], False),
         (scene(0, 1, low=5, high=80)[0], scene(0, 1, low=160, high=250)[0], True),
         (torch.zeros(3, 40, 40), torch.full((3, 40, 40), 128), True),
     ],
