@@ -259,6 +259,15 @@ def test_what_is_a_cut(before: Tensor, after: Tensor, cut: bool) -> None:
     assert is_cut(before.to(torch.uint8), after.to(torch.uint8)) is cut
 
 
+def test_a_pan_is_no_cut_however_large_the_picture_is() -> None:
+    wide = clouds(3).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    rough = torch.randint(0, 60, (1, *wide.shape[1:]), generator=torch.Generator().manual_seed(0))
+    wide = (wide.int() + rough).clamp(0, 255).to(torch.uint8)
+    before, after = wide[:, :720, :1600], wide[:, 64:784, 160:1760]
+    assert not is_cut(before, after)
+    assert is_cut(before, wide.flip(2)[:, :720, :1600])
+
+
 # ---- resets ------------------------------------------------------------------------------------------------
 
 

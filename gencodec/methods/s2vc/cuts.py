@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gencodec.nn.layers import pad_to_multiple
 
-SMALLER = 8  # the search sees one pixel for so many
+SMALLER, USUAL = 8, 448  # the search sees one pixel for so many; the longer side of pictures at which it does
 BLOCKS = (8, 4)  # small pixels a side: large ones hold more than they can follow, small ones fit by chance
 REACH = 6  # small pixels each way
 FLAT = 0.01  # of contrast, which every block is taken to have
@@ -58,7 +58,7 @@ def scenes_of(frames: Iterable[Tensor], length: int) -> Iterator[list[Tensor]]:
 
 @torch.no_grad()
 def unmatched(before: Tensor, after: Tensor) -> float:
-    """What no motion finds in `before` of `after`, uint8 (3,H,W) both: its error over the contrast of `after`.
+    """What no motion finds in `before` of `after`, uint8 (3,H,W) both: the error over the contrast.
 
     Blocks that take all from `before` have 0, and blocks that might as well be their own mean 1.
     """
@@ -79,6 +79,7 @@ def _over_contrast(missed: Tensor, new: Tensor, side: int) -> float:
 
 
 def _small(frame: Tensor) -> Tensor:
-    """Brightness at an eighth of the size, (1,1,h,w) in [0,1], in whole blocks."""
-    grey = pad_to_multiple(frame[None].float().mean(1, keepdim=True) / 255, SMALLER * max(BLOCKS))
-    return F.avg_pool2d(grey, SMALLER)
+    """Brightness at an eighth of the size, or of the usual size, (1,1,h,w) in [0,1], in whole blocks."""
+    factor = SMALLER * max(1, round(max(frame.shape[1:]) / USUAL))
+    grey = pad_to_multiple(frame[None].float().mean(1, keepdim=True) / 255, factor * max(BLOCKS))
+    return F.avg_pool2d(grey, factor)
