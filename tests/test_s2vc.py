@@ -38,7 +38,7 @@ from gencodec.entropy.motion import LIMIT, code_field
 from gencodec.entropy.prior import round_index
 from gencodec.entropy.staged import predict_all
 from gencodec.methods.intra.share_choice import Seen
-from gencodec.methods.s2vc import share_search
+from gencodec.methods.s2vc import loop, share_search
 from gencodec.methods.s2vc.codec import MAX_PERIOD, S2vc
 from gencodec.methods.s2vc.cuts import is_cut, windows_of
 from gencodec.methods.s2vc.generator import Memory
@@ -266,6 +266,23 @@ def test_a_pan_is_no_cut_however_large_the_picture_is() -> None:
     before, after = wide[:, :720, :1600], wide[:, 64:784, 160:1760]
     assert not is_cut(before, after)
     assert is_cut(before, wide.flip(2)[:, :720, :1600])
+
+
+# ---- smooth edges ------------------------------------------------------------------------------------------
+
+
+def test_anchors_tell_how_smooth_edges_are(codec: S2vc, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both sides smooth by what was told last, frames between anchors too."""
+    frames, shown = scene(2, 10), []
+    for strengths in ([0, 0], [3, 0], [2, 1]):
+        told = iter(strengths)
+        monkeypatch.setattr(loop, "best_strength", lambda *_, told=told: next(told))
+        shown.append(closes(codec, frames).frames)
+        assert list(told) == [], "ages 4 and 8 are anchors"
+    for others in shown[1:]:
+        same = [torch.equal(a, b) for a, b in zip(shown[0], others, strict=True)]
+        assert same[:4] == [True] * 4
+        assert not any(same[4:8])
 
 
 # ---- resets ------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The coding loop on the wire: frames to payloads and back, up to the coded picture.
 
     INTRA      as in `intra`: y in stages
-    PREDICTED  motion from coarse to fine, then the residual, in stages too
+    PREDICTED  motion from coarse to fine, how smooth edges are, then the residual, in stages too
     both       behind that shares of the repair, where there are new ones
 
 Encoder and decoder run the same lines after the symbols. Tables come from symbols and the packet's quality
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,9 +24,11 @@ from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.latents import CodedLatents, LatentCoder, check_fingerprint
 from gencodec.entropy.motion import MotionCoder
 from gencodec.entropy.shares import get_shares, put_shares
+from gencodec.entropy.smoothing import get_strength, put_strength
 from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.methods.intra.networks import STRIDE
 from gencodec.methods.intra.perceptual import PerceptualQuantiser, Wish
+from gencodec.methods.s2vc.edge_choice import best_strength
 from gencodec.methods.s2vc.model import (
     BETWEEN,
     CYCLE,
@@ -39,6 +41,7 @@ from gencodec.methods.s2vc.model import (
     motion_unit,
     quantised,
 )
+from gencodec.nn.deblock import deblocked
 from gencodec.nn.layers import pad_to_multiple
 from gencodec.nn.quality import log_spaced
 from gencodec.nn.shares import grid_of
@@ -52,14 +55,15 @@ ANCHOR_PRICE = (4.5, 0.27)  # LPIPS that a bit a pixel of an anchor is worth, at
 class LoopState(NamedTuple):
     """What the next frame is coded against.
 
-    Coded picture, temporal prior's state, frames since INTRA, and the last frame's motion in half pixels,
-    int32 (2,h,w), or None behind INTRA.
+    Coded picture, temporal prior's state, frames since INTRA, the last frame's motion in half pixels, int32
+    (2,h,w), or None behind INTRA, and how strongly its edges are smoothed, see `nn.deblock`.
     """
 
     picture: Tensor
     memory: Tensor
     age: int
     motion: np.ndarray | None = None
+    strength: int = 0
 
 
 class Coded(NamedTuple):
@@ -180,9 +184,14 @@ class LoopCoder:
         symbols = self.motion.encode(encoder, field, _in_units(state.motion, unit))
         prediction = self.loop.predict(state.picture, motion)
         moved = self.loop.moved(state.memory, motion)
-        y_hat = self._chosen(x, prediction, quality, level, moved)
+        strength = state.strength
+        if level >= BETWEEN:
+            strength = self._strength(x, prediction, quality, level)
+            put_strength(encoder, strength, state.strength)
+            symbols = [*symbols, np.array([strength], np.int32)]
+        y_hat = self._chosen(x, prediction, quality, level, moved, strength)
         coded = self.latents.encode(encoder, y_hat, level, moved)
-        return self._after(state, quality, motion, prediction, moved, coded, symbols)
+        return self._after(state, quality, motion, prediction, moved, coded, symbols, strength)
 
     @torch.inference_mode()
     def get(self, decoder: SymbolDecoder, state: LoopState, quality: int) -> Coded:
@@ -193,9 +202,13 @@ class LoopCoder:
         field, symbols = self.motion.decode(decoder, (height, width), _in_units(state.motion, unit))
         motion = self._motion(field, unit)
         moved = self.loop.moved(state.memory, motion)
+        strength = state.strength
+        if level >= BETWEEN:
+            strength = get_strength(decoder, strength)
+            symbols = [*symbols, np.array([strength], np.int32)]
         coded = self.latents.decode(decoder, (height, width), level, self.device, moved)
         prediction = self.loop.predict(state.picture, motion)
-        return self._after(state, quality, motion, prediction, moved, coded, symbols)
+        return self._after(state, quality, motion, prediction, moved, coded, symbols, strength)
 
     @torch.inference_mode()
     def fingerprint(self) -> str:
@@ -203,15 +216,30 @@ class LoopCoder:
         parts = self.latents.fingerprint(self.device) + self.loop.temporal.fingerprint(self.device)
         return hashlib.sha256(parts.encode()).hexdigest()
 
-    def _chosen(self, x: Tensor, prediction: Tensor, quality: int, level: int, moved: Tensor) -> Tensor:
-        """The residual's symbols; those of anchors are chosen as `tune` says."""
+    def _strength(self, x: Tensor, prediction: Tensor, quality: int, level: int) -> int:
+        """How strongly an anchor's edges are best smoothed: as it is with symbols by rounding."""
         own = self._scalar(level)
-        y = self.loop.to_latents(x, prediction, own)
+        y_hat = quantised(self.loop.to_latents(x, prediction, own))
+        picture, _ = self.loop.to_picture(y_hat, prediction, own)
+        return best_strength(picture, x, self.loop.mean_step(quality), self.key.judge)
+
+    def _chosen(
+        self, x: Tensor, prediction: Tensor, quality: int, level: int, moved: Tensor, strength: int
+    ) -> Tensor:
+        """The residual's symbols; those of anchors are chosen as `tune` says."""
+        y = self.loop.to_latents(x, prediction, self._scalar(level))
         if level < BETWEEN or self.key.tune != "lpips":
             return quantised(y)
         price = float(log_spaced(self._scalar(quality), *ANCHOR_PRICE))
-        wish = Wish(y, x, lambda y_hat: self.loop.to_picture(y_hat, prediction, own)[0], price, DEAD_ZONE)
-        return self.quantiser(wish, level, moved)
+        show = partial(self._picture, prediction=prediction, quality=quality, level=level, strength=strength)
+        return self.quantiser(Wish(y, x, lambda y_hat: show(y_hat)[0], price, DEAD_ZONE), level, moved)
+
+    def _picture(
+        self, y_hat: Tensor, prediction: Tensor, quality: int, level: int, strength: int
+    ) -> tuple[Tensor, Tensor]:
+        """The coded picture, within [0,1], and y_hat without its gains."""
+        picture, scaled = self.loop.to_picture(y_hat, prediction, self._scalar(level))
+        return deblocked(picture, strength, self.loop.mean_step(quality)).clamp(0, 1), scaled
 
     @cached_property
     def quantiser(self) -> PerceptualQuantiser:
@@ -238,11 +266,13 @@ class LoopCoder:
         moved: Tensor,
         coded: CodedLatents,
         symbols: list[np.ndarray],
+        strength: int,
     ) -> Coded:
-        level = self._scalar(self._level(quality, state))
-        picture, scaled = self.loop.to_picture(coded.y_hat, prediction, level)
+        level = self._level(quality, state)
+        picture, scaled = self._picture(coded.y_hat, prediction, quality, level, strength)
         memory = self.loop.temporal.update(moved, coded.y_hat)
-        after = LoopState(picture, memory, state.age + 1, motion[0].to(torch.int32).cpu().numpy())
+        field = motion[0].to(torch.int32).cpu().numpy()
+        after = LoopState(picture, memory, state.age + 1, field, strength)
         frame = CodedFrame(picture, scaled, motion / STEPS_PER_PIXEL)
         return Coded(after, frame, quality, [*symbols, *coded.symbols])
 

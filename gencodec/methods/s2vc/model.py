@@ -181,6 +181,10 @@ class CodingLoop(nn.Module):
         residual = from_blocks(scaled, self.basis) / 4
         return (prediction + residual).clamp(0, 1), scaled
 
+    def mean_step(self, quality: int) -> float:
+        """What a step of the mean of an anchor's block is in its pixels, in a packet of `quality`."""
+        return 1 / (4 * SIZE * float(self.gains[level_of(quality, 0), 0]))
+
     def moved(self, state: Tensor, motion: Tensor) -> Tensor:
         """The temporal prior's state as this frame's blocks find it."""
         return moved_along(state, motion, BLOCK * STEPS_PER_PIXEL)
