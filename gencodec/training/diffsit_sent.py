@@ -29,6 +29,7 @@ def stem_coder(device: torch.device | str = "cpu") -> StemCoder:
     key = KeyFrameCoder(*load_named(INTRA), device)
     key.tune = "lpips"
     loop = LoopCoder(tensors, key, metadata["fingerprint"], ALL_ANCHORS)
+    loop.smooths = False  # symbols come back from pictures, see `diffsit_backbones`
     return StemCoder(loop, MotionCoder.load(tensors), CHAIN)
 
 

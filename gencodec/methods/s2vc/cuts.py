@@ -12,6 +12,7 @@ from torch import Tensor
 from gencodec.nn.layers import pad_to_multiple
 
 SMALLER, USUAL = 8, 448  # the search sees one pixel for so many; the longer side of pictures at which it does
+LEAST = 24  # small pixels on that side: there are as many in small pictures, where there can be
 BLOCKS = (8, 4)  # small pixels a side: large ones hold more than they can follow, small ones fit by chance
 REACH = 6  # small pixels each way
 FLAT = 0.01  # of contrast, which every block is taken to have
@@ -79,7 +80,8 @@ def _over_contrast(missed: Tensor, new: Tensor, side: int) -> float:
 
 
 def _small(frame: Tensor) -> Tensor:
-    """Brightness at an eighth of the size, or of the usual size, (1,1,h,w) in [0,1], in whole blocks."""
-    factor = SMALLER * max(1, round(max(frame.shape[1:]) / USUAL))
+    """Brightness at an eighth of the usual size, (1,1,h,w) in [0,1], in whole blocks."""
+    longest = max(frame.shape[1:])
+    factor = min(SMALLER, max(1, longest // LEAST)) * max(1, round(longest / USUAL))
     grey = pad_to_multiple(frame[None].float().mean(1, keepdim=True) / 255, factor * max(BLOCKS))
     return F.avg_pool2d(grey, factor)

@@ -103,7 +103,7 @@ class LoopCoder:
     """Codes frames against a state that the caller keeps; has none of its own.
 
     `recorded` is the fingerprint that the exact networks must have on this device; InexactDevice otherwise.
-    `cycle`: frames from anchor to anchor.
+    `cycle`: frames from anchor to anchor. `smooths`: whether an encoder may smooth edges.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class LoopCoder:
         recorded: str | None = None,
         cycle: int = CYCLE,
     ) -> None:
-        self.key, self.device, self.cycle = key, key.device, cycle
+        self.key, self.device, self.cycle, self.smooths = key, key.device, cycle, True
         loop = CodingLoop()
         loop.load_weights(tensors)
         self.latents = LatentCoder.load(loop.latents, tensors)
@@ -218,6 +218,8 @@ class LoopCoder:
 
     def _strength(self, x: Tensor, prediction: Tensor, quality: int, level: int) -> int:
         """How strongly an anchor's edges are best smoothed: as it is with symbols by rounding."""
+        if not self.smooths:
+            return 0
         own = self._scalar(level)
         y_hat = quantised(self.loop.to_latents(x, prediction, own))
         picture, _ = self.loop.to_picture(y_hat, prediction, own)
