@@ -12,7 +12,7 @@ from torch import Tensor
 from gencodec.nn.layers import pad_to_multiple
 
 SMALLER, USUAL = 8, 448  # the search sees one pixel for so many; the longer side of pictures at which it does
-LEAST = 24  # small pixels on that side: there are as many in small pictures, where there can be
+LEAST = 16  # small pixels on that side: there are as many in small pictures, where there can be
 BLOCKS = (8, 4)  # small pixels a side: large ones hold more than they can follow, small ones fit by chance
 REACH = 6  # small pixels each way
 FLAT = 0.01  # of contrast, which every block is taken to have
