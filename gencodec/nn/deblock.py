@@ -37,21 +37,24 @@ def _smoothed(x: Tensor, bend: float, jump: float) -> Tensor:
     """Edges between columns alone."""
     if x.shape[3] == SIZE:
         return x  # it has none
-    blocks = x.unflatten(3, (-1, SIZE))  # (B,C,H,k,SIZE)
-    left, right = blocks[..., :-1, -REACH:], blocks[..., 1:, :REACH]
-    gap = right[..., 0] - left[..., -1]
-    bent = _second(left[..., -3:]) + _second(right[..., :3])
+    lines = x[..., SIZE // 2 : -SIZE // 2].unflatten(3, (-1, SIZE)).unbind(4)  # across edges
+    left, right = lines[: SIZE // 2], lines[SIZE // 2 :]
+    gap = right[0] - left[-1]
+    bent = _second(*left[-3:]) + _second(*right[:3])
     share = (1 - _judged(bent) / bend).clamp(0, 1) * (2 - _judged(gap.abs()) / jump).clamp(0, 1)
-    weights = (2 * torch.arange(REACH, device=x.device) + 1) / (4 * REACH)
-    change = (gap * share)[..., None] * weights  # rises towards the edge
-    before = F.pad(-change.flip(-1), (0, SIZE - REACH, 1, 0))
-    behind = F.pad(change, (SIZE - REACH, 0, 0, 1))
-    return x + (before + behind).flatten(3)
+    change = (gap * share)[..., None] * _ramps(x.device)
+    return x + F.pad(change.flatten(3), (SIZE // 2, SIZE // 2))
 
 
-def _second(x: Tensor) -> Tensor:
-    """How far the middle of three (...,3) is from the line between the others, twice."""
-    return (x[..., 0] - 2 * x[..., 1] + x[..., 2]).abs()
+def _ramps(device: torch.device) -> Tensor:
+    """What of a jump comes to each of the SIZE pixels around it: rising towards it, falling behind it."""
+    rising = (2 * torch.arange(REACH, device=device) + 1) / (4 * REACH)
+    return F.pad(torch.cat([rising, -rising.flip(0)]), (SIZE // 2 - REACH, SIZE // 2 - REACH))
+
+
+def _second(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """How far b is from the middle of a and c, twice."""
+    return (a - 2 * b + c).abs()
 
 
 def _judged(x: Tensor) -> Tensor:

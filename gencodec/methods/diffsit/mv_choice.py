@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gencodec.methods.s2vc.edge_choice import smaller
-from gencodec.methods.s2vc.field_choice import Pair, cheapest_field
+from gencodec.methods.s2vc.field_choice import WALKS, Pair, cheapest_field
 from gencodec.nn.quality import log_spaced
 
 if TYPE_CHECKING:
@@ -28,10 +28,13 @@ BIT_PRICE = (4.5, 0.27)  # LPIPS that a bit a pixel is worth at quality 0 and 63
 def fields_from(
     field: np.ndarray, coder: MotionCoder, pair: Pair, expected: np.ndarray | None, price: float
 ) -> list[np.ndarray]:
-    """`field`, int32 (2,h,w), found at `price`, and what is left of it at prices DEARER times as high."""
+    """`field`, int32 (2,h,w), found at `price`, and what is left of it at prices DEARER times as high.
+
+    These take one walk each: from a field that has settled, more find the same.
+    """
     fields = [field]
     for factor in DEARER:
-        dearer = cheapest_field(coder, pair, fields[-1], expected, factor * price)
+        dearer = cheapest_field(coder, pair, fields[-1], expected, factor * price, WALKS[-1:])
         if (dearer != fields[-1]).any():
             fields.append(dearer)
     return fields

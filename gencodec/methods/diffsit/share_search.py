@@ -16,6 +16,7 @@ from gencodec.methods.diffsit.pieces import Piece
 from gencodec.methods.diffsit.rendering import Renderer
 from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.methods.intra.share_choice import Seen, choose_shares
+from gencodec.nn.precision import half_precision
 
 CHOOSING = 2  # pieces of a GOP
 HELD = 40  # frames for which the last shares are thought to hold
@@ -43,8 +44,9 @@ class ShareSearch:
         if told.pieces >= CHOOSING:
             return None
         judged = list(dict.fromkeys([0, len(frames) // 2, len(frames) - 1]))
-        generated, _ = self.renderer.generate(piece, quality, None, judged)
-        shown = zip(judged, generated, strict=True)
+        with half_precision(self.key.device):  # far nearer than two shares are
+            generated, _ = self.renderer.generate(piece, quality, None, judged)
+        shown = zip(judged, generated.float(), strict=True)
         seen = [Seen.of(frames[n], piece.pictures[n], picture) for n, picture in shown]
         held = HELD if told.pieces else len(frames)
         return choose_shares(seen, quality, held, self.key.judge, told.shares)

@@ -139,7 +139,8 @@ class View(NamedTuple):
     def of(self, picture: Tensor) -> Tensor:
         """What is seen of picture (1,3,H,W)."""
         seen = picture[:, :, self.down :, self.right :]
-        seen = torch.cat([seen[:, c : c + 1] for c in self.colours], 1)
+        planes = seen.unbind(1)  # on its way back one copy; slices would be three
+        seen = torch.stack([planes[c] for c in self.colours], 1)
         seen = seen.flip(3) if self.is_mirrored else seen
         if self.scale == 1:
             return seen

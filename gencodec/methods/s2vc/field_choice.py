@@ -12,6 +12,7 @@ least, all else given (iterated conditional modes, Besag 1986, Journal of the Ro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -46,15 +47,20 @@ class Pair(NamedTuple):
 
 @torch.no_grad()
 def cheapest_field(
-    coder: MotionCoder, pair: Pair, field: np.ndarray, inherited: np.ndarray | None, price: float
+    coder: MotionCoder,
+    pair: Pair,
+    field: np.ndarray,
+    inherited: np.ndarray | None,
+    price: float,
+    walks: Sequence[float] = WALKS,
 ) -> np.ndarray:
     """`field` (2,h,w), integers in steps, changed to what makes error and bits small: int32.
 
-    `price` of a bit as in `nn.block_search.block_motion`; WALKS says what is made of it.
+    `price` of a bit as in `nn.block_search.block_motion`; `walks` say what is made of it, in turn.
     `inherited` (2,h,w) is what `coder` codes it against: the field of the frame before, or None.
     """
     walk = _Walk(FieldCost(coder, inherited), pair.windows, field, inherited)
-    for factor in WALKS:
+    for factor in walks:
         walk.once(factor * price)
     return walk.field.reshape(field.shape).astype(np.int32)
 
@@ -110,9 +116,10 @@ class _Walk:
 
 def _is_new(tried: np.ndarray) -> np.ndarray:
     """Which of `tried` (k,2,n) do not come before in it, but for the first: bool (k,n)."""
-    is_new = np.zeros((len(tried), tried.shape[2]), bool)
-    for later in range(1, len(tried)):
-        is_new[later] = (tried[:later] != tried[later]).any(1).all(0)
+    keys = tried[:, 0] * SPAN + tried[:, 1]
+    earlier = np.tri(len(keys), k=-1, dtype=bool)[:, :, None]
+    is_new = ~(earlier & (keys[:, None] == keys)).any(1)
+    is_new[0] = False
     return is_new
 
 

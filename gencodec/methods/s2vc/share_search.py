@@ -20,6 +20,7 @@ from gencodec.methods.intra.share_choice import Seen, choose_shares
 from gencodec.methods.s2vc.generator import Memory
 from gencodec.methods.s2vc.loop import Coded
 from gencodec.methods.s2vc.rendering import Renderer
+from gencodec.nn.precision import half_precision
 
 FIRST, LATER = 1, 4  # frames behind a key frame, and behind a reset too: the next anchor
 PASSED = (0, 3)  # frames behind these that no choice looks at
@@ -48,10 +49,11 @@ class ShareSearch:
         if since > LATER:
             return watch, None
         before, last = watch.memory if since else None, min(LATER, self.renderer.reset_period - 1)
-        if since in PASSED and since != last:
-            return watch._replace(memory=self.renderer.remember(coded, before)), None
-        generated, memory = self.renderer.generate(coded, before)
-        own = (Seen.of(frame, coded.frame.picture[0], generated[0]),) if age else ()
+        with half_precision(self.key.device):  # far nearer than two shares are
+            if since in PASSED and since != last:
+                return watch._replace(memory=self.renderer.remember(coded, before)), None
+            generated, memory = self.renderer.generate(coded, before)
+        own = (Seen.of(frame, coded.frame.picture[0], generated[0].float()),) if age else ()
         seen, told = (*watch.seen, *own)[-JUDGED:], None
         if age == FIRST or since == last:
             held = LATER - FIRST if age == FIRST else self.renderer.reset_period
