@@ -33,9 +33,9 @@ class WeightsFile:
 
 
 WEIGHTS: dict[str, WeightsFile] = {
-    "intra-tiny-7": WeightsFile(
-        "intra-tiny-7.safetensors",
-        "6c262473157e70750018be77a21d5200744e0fc95cb926fd81e591b7c8871ac7",
+    "intra-tiny-8": WeightsFile(
+        "intra-tiny-8.safetensors",
+        "6fbbc1e9e146e022c2aff642bf8686977bc65a69fc028af58fe7d2ed11cb9dae",
         "MIT",
         "trained by this project: docs/training.md",
     ),
@@ -143,7 +143,7 @@ def load_set(names: Sequence[str], preset: str, *, path: str | Path | None = Non
     """Load the set `names` of the table, or the files at `path` in its place.
 
     `path` is a .safetensors file for a set of one, else a folder with files of the table's names. A file's
-    role is its name up to the first hyphen: "intra" for "intra-tiny-7". Raises WeightsMissing.
+    role is its name up to the first hyphen: "intra" for "intra-tiny-8". Raises WeightsMissing.
     """
     loaded = {}
     digests = []

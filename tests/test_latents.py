@@ -13,7 +13,6 @@ from gencodec.entropy.staged import Stage, StagedPrior, predict_all
 from gencodec.entropy.tables import gaussian_tables
 from gencodec.methods.intra.stages import RESIDUAL, groups_of, stages
 from gencodec.nn.exact import convert
-from gencodec.nn.exact_io import export_exact
 
 CPU = torch.device("cpu")
 C = 8
@@ -42,7 +41,7 @@ def make_model(seed=0, extra=0, residual=False):
 
 
 def weights_of(model):
-    tensors = export_exact(model.prior, model.prior.tables(), "latents.prior.")
+    tensors = model.prior.to_tensors("latents.prior.")
     return tensors | gaussian_tables().to_tensors("latents.y_tables")
 
 

@@ -26,7 +26,6 @@ from gencodec.entropy.staged import predict_all
 from gencodec.entropy.tables import CdfTables
 from gencodec.entropy.turns import Turn
 from gencodec.nn.exact import pattern
-from gencodec.nn.exact_io import load_exact
 
 SIZE = (12, 16)  # of the fixed input that a device is tested by
 MAX_LATENT = 4096  # |symbol|; far beyond what 8-bit pictures give, and exact in float32 with any mean
@@ -51,7 +50,7 @@ class LatentCoder:
     @classmethod
     def load(cls, model: LatentModel, tensors: Mapping[str, Tensor], prefix: str = "latents.") -> LatentCoder:
         """Fill `model`'s exact layers and the tables from a file. Raises ValueError for another layout."""
-        load_exact(model.prior, model.prior.tables(), tensors, f"{prefix}prior.")
+        model.prior.load(tensors, f"{prefix}prior.")
         return cls(model, CdfTables.from_tensors(tensors, f"{prefix}y_tables"))
 
     @torch.inference_mode()

@@ -16,22 +16,22 @@ Sources: groups of channels of growing size by checkerboards, He et al. 2022 (EL
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from gencodec.entropy.prior import ContextNet, base_index
-from gencodec.entropy.scales import MEAN_STEP
+from gencodec.entropy.means import MeanScale
+from gencodec.entropy.prior import ContextNet, base_index, round_index
+from gencodec.entropy.scales import SKIPPED_SCALES
 from gencodec.entropy.turns import Turn, places
 from gencodec.nn.equalise import Link
-from gencodec.nn.exact import ExactConv2d, round_clamp, to_activation
+from gencodec.nn.exact import ExactConv2d, to_activation
+from gencodec.nn.exact_io import export_exact, load_exact
 from gencodec.nn.layers import compand
-from gencodec.nn.quality import NUM_QUALITIES, QualityTable
-
-MEAN_MAX = 1024.0
+from gencodec.nn.quality import QualityTable
 
 
 class Stage(NamedTuple):
@@ -42,20 +42,6 @@ class Stage(NamedTuple):
     group: int
     step: int
     at: tuple[int, ...]
-
-
-def quality_shift(quality: Tensor) -> Tensor:
-    """Octaves by which latents of `quality` (B,) are larger than the networks' range: 0..4, (B,1,1,1)"""
-    return (
-        torch.div(quality * 4 + NUM_QUALITIES // 2, NUM_QUALITIES, rounding_mode="floor")
-        .float()
-        .reshape(-1, 1, 1, 1)
-    )
-
-
-def to_mean(raw: Tensor, quality: Tensor) -> Tensor:
-    """A head's sums (B,C,H,W) as means on their grid: an eighth of them, for small ones matter."""
-    return round_clamp(raw * torch.exp2(quality_shift(quality) - 3), MEAN_STEP, MEAN_MAX)
 
 
 class StagedPrior(nn.Module):
@@ -88,6 +74,7 @@ class StagedPrior(nn.Module):
         )
         if centred:
             return
+        self.means = MeanScale()
         # Means begin near zero and move slowly: small latents round to zero best with a mean of zero, and the
         # noise of training costs more there than a mean gives.
         with torch.no_grad():
@@ -116,7 +103,8 @@ class StagedPrior(nn.Module):
         if self.centred:
             return torch.zeros_like(sums), 4 * sums + base_index(quality)
         mean, index = sums.chunk(2, 1)
-        return to_mean(mean, quality), 4 * index + base_index(quality)
+        index = 4 * index + base_index(quality)
+        return self.means(mean, quality, round_index(index) < SKIPPED_SCALES), index
 
     def heads(self) -> list[ExactConv2d]:
         """The last layer of each stage."""
@@ -134,6 +122,17 @@ class StagedPrior(nn.Module):
     def tables(self) -> list[tuple[QualityTable, ExactConv2d]]:
         """Each quality table with the layer to whose bias its rows are added."""
         return [(net.quality, net.conv_in) for net in self._nets()]
+
+    def to_tensors(self, prefix: str) -> dict[str, Tensor]:
+        """What a weights file holds of it. Raises ValueError while a layer is in float."""
+        tensors = export_exact(self, self.tables(), prefix)
+        return tensors if self.centred else tensors | self.means.to_tensors(f"{prefix}means")
+
+    def load(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
+        """Take all of it from a weights file. Raises ValueError for another layout."""
+        load_exact(self, self.tables(), tensors, prefix)
+        if not self.centred:
+            self.means.load(tensors, f"{prefix}means")
 
     def links(self) -> list[Link]:
         """The chains of layers, for `equalise`."""

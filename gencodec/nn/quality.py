@@ -34,10 +34,12 @@ class QualityTable(nn.Module):
 
     def forward(self, quality: Tensor) -> Tensor:
         """Rows for `quality` (B,) int64 in 0..63 -> (B,channels)."""
-        return self.rows[quality] if self.frozen else self.table()[quality]
+        return self.table()[quality]
 
     def table(self) -> Tensor:
-        """All rows, (64,channels), from the anchors."""
+        """All rows, (64,channels): those of a file, or from the anchors."""
+        if self.frozen:
+            return self.rows
         with torch.autocast(self.anchors.device.type, enabled=False):  # what ships is float32
             return anchor_weights().to(self.anchors) @ self.anchors
 

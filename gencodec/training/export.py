@@ -20,11 +20,11 @@ from gencodec.entropy.latents import LatentCoder
 from gencodec.entropy.tables import CdfTables
 from gencodec.methods.intra.model import NOT_FLOAT, IntraModel
 from gencodec.nn.exact import convert, exact_layers, project
-from gencodec.nn.exact_io import export_exact
 from gencodec.nn.quality import NUM_QUALITIES
 from gencodec.nn.state import export_float
 from gencodec.training.counting import SymbolCounts
 from gencodec.training.data import PictureBank
+from gencodec.training.mean_gains import fit_means, mixed
 from gencodec.training.trainer import load_checkpoint as read_checkpoint
 from gencodec.weights import load_file
 
@@ -36,7 +36,9 @@ REPAIR, LINEAR = "transforms.synthesis.", "transforms.synthesis.linear."
 
 
 def load_checkpoint(path: Path) -> IntraModel:
-    """The averaged (EMA) model of a checkpoint, its entropy networks exact."""
+    """The averaged (EMA) model of a checkpoint, its entropy networks exact; or that of a weights file."""
+    if path.suffix == ".safetensors":
+        return IntraModel.frozen(load_file(path)[0])
     state = read_checkpoint(path)
     model = IntraModel()
     model.load_state_dict(state["ema"])
@@ -67,7 +69,7 @@ def counted_tables(model: IntraModel, pictures: PictureBank, rounds: int, seed: 
 def export_intra(model: IntraModel, y_tables: CdfTables) -> tuple[dict[str, Tensor], str]:
     """Tensors of the weights file, and the fingerprint of the exact networks as loaded from it."""
     prior = model.latents.prior
-    tensors = export_exact(prior, prior.tables(), f"{PREFIX}prior.")
+    tensors = prior.to_tensors(f"{PREFIX}prior.")
     tensors |= y_tables.to_tensors(f"{PREFIX}y_tables")
     tensors |= export_float(model, skip=NOT_FLOAT)
     fresh = IntraModel()
@@ -94,7 +96,7 @@ def main(args: list[str]) -> None:
         description="Write the averaged weights of a checkpoint as the codec loads them.",
     )
     add = parser.add_argument
-    add("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint.pt of a training run")
+    add("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint.pt, or weights to count anew")
     add("output", type=Path, metavar="OUTPUT", help=".safetensors file to write")
     add("--data", type=Path, nargs="+", help="pictures to count symbols on")
     add("--keep", type=Path, help="weights of which all stays but the repair: nothing is counted")
@@ -112,6 +114,7 @@ def main(args: list[str]) -> None:
         tensors, fingerprint = repaired_anew(kept, model), known["fingerprint"]
     else:
         bank = PictureBank(options.data, crop=options.crop, limit=options.limit)
+        fit_means(model, mixed(bank))
         tensors, fingerprint = export_intra(model, counted_tables(model, bank, options.rounds))
     metadata = {
         "fingerprint": fingerprint,

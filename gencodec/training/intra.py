@@ -26,7 +26,6 @@ from gencodec.methods.intra.model import NOT_FLOAT, IntraModel
 from gencodec.metrics.lpips import Lpips
 from gencodec.nn.equalise import equalise
 from gencodec.nn.exact import convert, exact_layers, project
-from gencodec.nn.exact_io import load_exact
 from gencodec.nn.precision import half_precision, has_bfloat16
 from gencodec.nn.quality import NUM_QUALITIES, log_spaced
 from gencodec.nn.state import load_float, thaw_tables
@@ -62,9 +61,8 @@ class IntraTask:
 
         Raises ValueError for those of another layout.
         """
-        prior = self.model.latents.prior
         if not new_prior:
-            load_exact(prior, prior.tables(), tensors, "latents.prior.")
+            self.model.latents.prior.load(tensors, "latents.prior.")
             self.exact = self.calibrated = True
         load_float(self.model, tensors, skip=NOT_FLOAT)
         thaw_tables(self.model)

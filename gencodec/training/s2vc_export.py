@@ -148,7 +148,7 @@ def export_loop(loop: CodingLoop, bank: RecordBank) -> tuple[dict[str, Tensor], 
     """Tensors of the loop, and the fingerprint of its exact networks as loaded from them."""
     prior = loop.latents.prior
     tensors = export_exact(loop.temporal, [], "temporal.")
-    tensors |= export_exact(prior, prior.tables(), "latents.prior.")
+    tensors |= prior.to_tensors("latents.prior.")
     tensors |= counted(loop, bank).to_tensors("latents.y_tables")
     tensors |= count_tables(fields_of(bank)).to_tensors(MOTION_TABLES)
     coder = LoopCoder(tensors, KeyFrameCoder(*load_named(INTRA), "cpu"))

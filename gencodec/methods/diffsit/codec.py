@@ -66,10 +66,10 @@ class DiffSit(Codec):
 
     name: ClassVar[str] = "diffsit"
     codec_id: ClassVar[int] = 4
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     qualities: ClassVar[range] = range(NUM_QUALITIES)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-        "tiny": (("diffsit-tiny-4", "s2vc-tiny-6", "intra-tiny-7"),),
+        "tiny": (("diffsit-tiny-4", "s2vc-tiny-6", "intra-tiny-8"),),
         "paper": (),  # from a folder: `weights_from`
     }
     paper: ClassVar[str] = "Diff-SIT, https://arxiv.org/abs/2603.18501"

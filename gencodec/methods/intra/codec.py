@@ -46,9 +46,9 @@ class Intra(Codec):
 
     name: ClassVar[str] = "intra"
     codec_id: ClassVar[int] = 1
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     qualities: ClassVar[range] = range(64)
-    weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {"tiny": (("intra-tiny-7",),)}
+    weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {"tiny": (("intra-tiny-8",),)}
     paper: ClassVar[str] = "Grouped context model, He et al. 2022 (ELIC), https://arxiv.org/abs/2203.10886"
 
     def __init__(self, coder: KeyFrameCoder, preset: str, weights_id: int) -> None:

@@ -13,7 +13,6 @@ from gencodec.entropy.model import LatentEstimate, LatentModel
 from gencodec.entropy.staged import StagedPrior
 from gencodec.methods.intra.networks import Config, Transforms
 from gencodec.methods.intra.stages import groups_of, stages
-from gencodec.nn.exact_io import load_exact
 from gencodec.nn.state import load_float
 
 NOT_FLOAT = ("latents.prior.",)  # kept as integers
@@ -43,8 +42,7 @@ class IntraModel(nn.Module):
         Raises ValueError for tensors of another layout.
         """
         model = cls()
-        prior = model.latents.prior
-        load_exact(prior, prior.tables(), tensors, "latents.prior.")
+        model.latents.prior.load(tensors, "latents.prior.")
         load_float(model, tensors, skip=NOT_FLOAT)
         return model.eval().requires_grad_(False)
 

@@ -66,10 +66,10 @@ class S2vc(Codec):
 
     name: ClassVar[str] = "s2vc"
     codec_id: ClassVar[int] = 3
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     qualities: ClassVar[range] = range(64)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-        "tiny": (("s2vc-tiny-6", "intra-tiny-7"),),
+        "tiny": (("s2vc-tiny-6", "intra-tiny-8"),),
         "paper": (),  # from a folder: `weights_from`
     }
     paper: ClassVar[str] = "S2VC, https://arxiv.org/abs/2512.07480"

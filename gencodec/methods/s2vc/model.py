@@ -131,8 +131,7 @@ class CodingLoop(nn.Module):
 
     def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
         """Fill the exact networks from a weights file. Raises ValueError for tensors of another layout."""
-        prior = self.latents.prior
-        load_exact(prior, prior.tables(), tensors, "latents.prior.")
+        self.latents.prior.load(tensors, "latents.prior.")
         load_exact(self.temporal, [], tensors, "temporal.")
 
     basis: Tensor

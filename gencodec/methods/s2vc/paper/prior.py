@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gencodec.entropy.staged import to_mean
+from gencodec.entropy.means import MeanScale
 from gencodec.methods.s2vc.paper.config import PaperConfig
 from gencodec.nn.equalise import Link, headroom
 from gencodec.nn.exact import ACT_MAX, ACT_STEP, ExactConv2d, ExactPixelShuffle, round_clamp, to_activation
@@ -94,6 +94,7 @@ class PaperPrior(nn.Module):
         self.near_out = ExactConv2d(c.context_width, 2 * y, 1, head=True)
         self.hyper_quality, self.fuse_quality = QualityTable(c.hyper_width), QualityTable(c.fusion_width)
         self.near_quality = QualityTable(c.context_width)
+        self.means = MeanScale()
         with torch.no_grad():  # steps begin at 1, means near zero
             self.fuse_out.weight[: 2 * y].mul_(0.05)
             self.near_out.weight[:y].mul_(0.05)
@@ -116,7 +117,7 @@ class PaperPrior(nn.Module):
             seen = torch.cat([to_activation(compand(y_known)), to_activation(params)], 1)
             out = self.near_out(self.near_mid(self.near_in(seen, self.near_quality(quality))))
         mean, index = out.chunk(2, 1)
-        return to_mean(mean, quality), 4 * index + _base_index(quality)
+        return self.means(mean, quality), 4 * index + _base_index(quality)
 
     def tables(self) -> list[tuple[QualityTable, ExactConv2d]]:
         """Each quality table with the layer to whose bias its rows are added."""
