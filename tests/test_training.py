@@ -29,7 +29,7 @@ from gencodec.methods.intra.key_frames import KeyFrameCoder
 from gencodec.metrics.dists import Dists
 from gencodec.nn.exact import exact_layers
 from gencodec.rate import ConstantQuality
-from gencodec.training import export
+from gencodec.training import export, mean_gains
 from gencodec.training.cli import recipe_for
 from gencodec.training.data import BatchSource, DeviceBank, PictureBank
 from gencodec.training.intra import IntraTask
@@ -57,6 +57,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bank(pictures: Path) -> PictureBank:
     return PictureBank([pictures], crop=64)
+
+
+@pytest.fixture(autouse=True)
+def few_gains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports fit the means of four qualities, not of all."""
+    monkeypatch.setattr(mean_gains, "NUM_QUALITIES", 4)
 
 
 def make_trainer(bank: PictureBank, folder: Path, steps: int, slice_steps: int | None = None) -> Trainer:
@@ -329,6 +335,21 @@ def test_exported_weights_load_and_code_a_frame(finished: Path, pictures: Path, 
     packets = list(codec.encode(frame, info, ConstantQuality(40)))
     (decoded,) = codec.decode(packets, info)
     assert (decoded.float() - frame[0].float()).abs().mean() < 64
+
+
+def test_weights_are_counted_anew(pictures: Path, tmp_path: Path) -> None:
+    """Networks stay bit for bit; a file from before means had gains gets them."""
+    kept, shipped = tmp_path / "old.safetensors", next(ZOO.glob("intra-*.safetensors"))
+    old = {name: t for name, t in load_file(shipped)[0].items() if not name.endswith("means.gains")}
+    save_file(old, kept)
+    target = tmp_path / "new.safetensors"
+    count = ["--data", str(pictures), "--rounds", "1", "--crop", "64"]
+    training.run("intra", ["--export", str(kept), str(target), *count])
+    new, metadata = load_file(target)
+    assert new.keys() - old.keys() == {"latents.prior.means.gains"}
+    tables = {name for name in old if not torch.equal(old[name], new[name])}
+    assert all(name.startswith("latents.y_tables.") for name in tables)
+    KeyFrameCoder(new, metadata, "cpu")  # runs the self-test
 
 
 def test_a_repair_trained_on_leaves_streams_as_they_are(finished: Path, tmp_path: Path) -> None:

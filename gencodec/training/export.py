@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gencodec.entropy.latents import LatentCoder
+from gencodec.entropy.means import MeanScale
 from gencodec.entropy.tables import CdfTables
 from gencodec.methods.intra.model import NOT_FLOAT, IntraModel
 from gencodec.nn.exact import convert, exact_layers, project
@@ -36,9 +37,12 @@ REPAIR, LINEAR = "transforms.synthesis.", "transforms.synthesis.linear."
 
 
 def load_checkpoint(path: Path) -> IntraModel:
-    """The averaged (EMA) model of a checkpoint, its entropy networks exact; or that of a weights file."""
+    """The averaged (EMA) model of a checkpoint, its entropy networks exact; or that of a weights file, whose
+    means grow evenly where it has no gains.
+    """
     if path.suffix == ".safetensors":
-        return IntraModel.frozen(load_file(path)[0])
+        even = MeanScale().to_tensors(f"{PREFIX}prior.means")
+        return IntraModel.frozen(even | load_file(path)[0])
     state = read_checkpoint(path)
     model = IntraModel()
     model.load_state_dict(state["ema"])
