@@ -9,8 +9,8 @@ speed-s2vc-paper.json (s2vc_paper_speed.py), the last two for docs/methods/s2vc-
 `diffsit` (diffsit_paper_size.py, diffsit_paper_speed.py) for docs/methods/diffsit-paper.md; speed-s2vc.json
 (speed.py), ablations-s2vc.json (s2vc_ablations.py), zeroed-s2vc.json (s2vc_zeroed.py),
 drift-s2vc.json (s2vc_drift.py), and speed, ablations and drift of `extreme` (speed.py, codec_ablations.py,
-extreme_drift.py), digits-extreme.json (extreme_digits.py), of `diffsit` the first two and frames-diffsit.json
-(diffsit_frames.py).
+extreme_drift.py), digits-extreme.json (extreme_digits.py), of `diffsit` the first two, frames-diffsit.json
+(diffsit_frames.py) and ablations-diffsit-training.json (diffsit_ablations.py).
 
 The curves of whole clips become docs/images/rd-video.svg.
 """
@@ -215,6 +215,7 @@ DETAILS: dict[str, Callable[[Result], str]] = {
     "speed-diffsit": partial(speed_detail, "diffsit"),
     "ablations-diffsit": partial(ablation_detail, "diffsit"),
     "frames-diffsit": report_diffsit.frames_detail,
+    "ablations-diffsit-training": report_diffsit.training_detail,
     "speed-extreme": report_extreme.speed_detail,
     "ablations-extreme": partial(ablation_detail, "extreme"),
     "drift-extreme": report_extreme.drift_detail,

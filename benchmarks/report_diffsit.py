@@ -1,4 +1,4 @@
-"""The report's part on `diffsit` alone: its frames by type, and the seams between its clips."""
+"""The report's part on `diffsit` alone: frames by type, seams between clips, parts of the generator."""
 
 from __future__ import annotations
 
@@ -26,6 +26,29 @@ def frames_detail(result: Result) -> str:
             "bits of an MV frame over those of a backbone, and flicker in grey levels at the seams between "
             "clips and between triples within one.",
             table([*head, "bits, MV over backbone", "flicker at seams", "between triples"], rows),
+            provenance(result),
+        ]
+    )
+
+
+def training_detail(result: Result) -> str:
+    """LPIPS-Alex of variants of the generator at equal rate, by type of frame, and its spread."""
+    rows = [
+        [name, quality]
+        + [f"{found[kind]:.4f}" for kind in ("mean", "backbone", "mv")]
+        + [f"{100 * (found['mv'] / found['backbone'] - 1):+.1f} %", f"{found['deviation']:.4f}"]
+        for name, by_quality in result["variants"].items()
+        for quality, found in by_quality.items()
+    ]
+    head = ["generator", "quality", "LPIPS-Alex", "backbones", "MV frames", "MV over backbones", "deviation"]
+    return "\n\n".join(
+        [
+            "## What the parts of `diffsit`'s generator are worth",
+            f"Each begins from what ships, without the part, and is trained for {result['steps']} steps, the "
+            f"full one too; measured on {result['frames']} frames of {len(result['clips'])} held-out clips, "
+            "the same decoded pictures at the same rate, with all of the repair shown. The deviation is over "
+            "the frames of a clip.",
+            table(head, rows),
             provenance(result),
         ]
     )

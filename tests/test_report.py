@@ -192,6 +192,22 @@ def test_diffsit_has_its_options_and_its_frames_by_type(root: Path) -> None:
     assert "| 8 | 0.2000 | 0.2200 | 0.1000 | 0.1100 | 0.3300 | 5.4 % | 3.00 | 2.50 |" in details
 
 
+def test_parts_of_the_generator_of_diffsit_are_compared(root: Path) -> None:
+    full = {"mean": 0.2, "backbone": 0.19, "mv": 0.209, "deviation": 0.0123}
+    result = {k: RD[k] for k in ("commit", "command", "machine", "versions", "clips")} | {
+        "frames": 18,
+        "steps": 400,
+        "variants": {"full": {"8": full}, "no FTE": {"8": full | {"mean": 0.21, "mv": 0.228}}},
+    }
+    path = root / "benchmarks" / "results" / "ablations-diffsit-training.json"
+    path.write_text(json.dumps(result))
+    report.main(["--root", str(root)])
+    page = (root / "docs" / "benchmarks.md").read_text()
+    assert "trained for 400 steps" in page
+    assert "| full | 8 | 0.2000 | 0.1900 | 0.2090 | +10.0 % | 0.0123 |" in page
+    assert "| no FTE | 8 | 0.2100 | 0.1900 | 0.2280 | +20.0 % | 0.0123 |" in page
+
+
 def test_choosing_has_the_rate_at_equal_look(root: Path) -> None:
     curve = [("new", 0.01, 0.4, 20.0), ("new", 0.04, 0.1, 24.0), ("other", 0.1, 0.1, 30.0)]
     means = [
