@@ -1,10 +1,11 @@
 """The frames of `diffsit` by type: `diffsit_frames.py --clips VAL [--qualities 8 24 44]`.
 
 For each clip and quality three decodings: "shown" from a file in a process of its own, "stem" the same
-without diffusion, and "still" the frames of STEM if no MV frame moved. By type of frame LPIPS-Alex and the
-deviation of it over frames; flicker at the seams between clips, and where one triple ends and the next
-begins within a clip; and the bits of an MV frame over those of a backbone, where MV frames take what a file
-with their motion has more than one without.
+without diffusion, and "still" the frames of STEM if no MV frame moved; and "moved", what motion alone can
+give: MV frames moved from the source's own backbones, by motion found there at the same price. By type of
+frame LPIPS-Alex and the deviation of it over frames; flicker at the seams between clips, and where one triple
+ends and the next begins within a clip; and the bits of an MV frame over those of a backbone, where MV frames
+take what a file with their motion has more than one without.
 Writes results/frames-diffsit.json.
 """
 
@@ -29,9 +30,18 @@ from gencodec.evaluation.clips import digest_of
 from gencodec.evaluation.decode_file import decode_elsewhere, read_frames
 from gencodec.methods.diffsit.codec import DiffSit
 from gencodec.methods.diffsit.pieces import Piece, StemCoder
-from gencodec.methods.diffsit.stem import mv_frames
+from gencodec.methods.diffsit.stem import (
+    Field,
+    groups_of,
+    moved,
+    mv_field,
+    mv_frames,
+    steps_expected,
+    unit_of,
+)
 from gencodec.metrics.lpips import Lpips
 from gencodec.metrics.temporal import flicker
+from gencodec.nn.layers import pad_to_multiple
 from gencodec.nn.motion import BLOCK
 from gencodec.training.data import VIDEO_SUFFIXES
 from gencodec.video import open_video
@@ -82,6 +92,7 @@ def measured(path: Path, quality: int, options: argparse.Namespace) -> Found:
     source, variants = torch.stack(frames), {"shown": shown, "still": still}
     stem = torch.cat([piece.pictures for piece in pieces])
     variants["stem"] = as_bytes(stem[..., : info.height, : info.width])
+    variants["moved"] = as_bytes(from_source(codec.coder, frames, packets)[..., : info.height, : info.width])
     backbone = still_bytes / (~is_mv).sum()
     motion = (sum(len(packet.payload) for packet in packets) - still_bytes) / is_mv.sum()
     return {
@@ -120,6 +131,23 @@ def without_motion(
         size += len(payload)
     height, width = frames[0].shape[1:]
     return as_bytes(torch.cat(found)[..., :height, :width]), size
+
+
+@torch.inference_mode()
+def from_source(coder: StemCoder, frames: list[Tensor], packets: list[Packet]) -> Tensor:
+    """Pictures (T,3,H,W), padded: backbones as they are, MV frames moved from them."""
+    found, field = [pad_to_multiple(frame[None].float() / 255, BLOCK) for frame in frames], None
+    for packet in packets:
+        unit, field = unit_of(packet.quality), None if packet.type == FrameType.INTRA else field
+        for group in groups_of(packet.num_frames, coder.chain):
+            backbone = found[packet.first_frame + group.backbone]
+            for offset in group.offsets:
+                at = packet.first_frame + group.backbone + offset
+                expected = steps_expected(offset, field, unit)
+                steps = mv_field(found[at], backbone, packet.quality, coder.motion, expected)
+                field = Field(unit * steps, offset)
+                found[at] = moved(backbone, torch.from_numpy(field.motion).float()[None])
+    return torch.cat(found)
 
 
 def no_motion(x: Tensor, *_: Any) -> np.ndarray:

@@ -177,7 +177,12 @@ def test_diffsit_has_its_options_and_its_frames_by_type(root: Path) -> None:
     def shown(backbone: float, mv: float) -> dict:
         return {"lpips": {"backbone": backbone, "mv": mv}, "flicker": {"seams": 3.0, "groups": 2.5}}
 
-    by_type = {"shown": shown(0.1, 0.11), "stem": shown(0.2, 0.22), "still": shown(0.2, 0.33)}
+    by_type = {
+        "shown": shown(0.1, 0.11),
+        "stem": shown(0.2, 0.22),
+        "still": shown(0.2, 0.33),
+        "moved": shown(0, 0.04),
+    }
     frames = {
         "frames": 18,
         "clips": {"a": "00"},
@@ -189,7 +194,7 @@ def test_diffsit_has_its_options_and_its_frames_by_type(root: Path) -> None:
     report.main(["--root", str(root)])
     details = (root / "docs" / "benchmarks.md").read_text()
     assert "| chains of 2 | +7.9 % | 90 % | 0.0100 / 0.500 |" in details
-    assert "| 8 | 0.2000 | 0.2200 | 0.1000 | 0.1100 | 0.3300 | 5.4 % | 3.00 | 2.50 |" in details
+    assert "| 8 | 0.2000 | 0.2200 | 0.1000 | 0.1100 | 0.3300 | 0.0400 | 5.4 % | 3.00 | 2.50 |" in details
 
 
 def test_parts_of_the_generator_of_diffsit_are_compared(root: Path) -> None:
