@@ -22,10 +22,11 @@ from speed import RESULTS, environment
 from torch import Tensor
 
 from gencodec.evaluation.clips import digest_of
-from gencodec.methods.diffsit.generator import PREFIX, ClipGenerator, GeneratorConfig
+from gencodec.methods.diffsit.generator import ClipGenerator, GeneratorConfig
+from gencodec.methods.diffsit.rendering import load_generator
 from gencodec.metrics.lpips import Lpips
 from gencodec.nn.precision import half_precision
-from gencodec.nn.state import load_float, thaw_tables
+from gencodec.nn.state import thaw_tables
 from gencodec.training.data import VIDEO_SUFFIXES, BatchSource
 from gencodec.training.diffsit_joint import JointRecipe, JointTask
 from gencodec.training.diffsit_record import DiffsitBank, Record
@@ -91,9 +92,9 @@ def sent(path: Path, quality: int, options: argparse.Namespace) -> Record:
 
 def shipped() -> ClipGenerator:
     """The generator that ships, as it was trained."""
-    model, tensors = ClipGenerator(), load_named(WEIGHTS)[0]
-    own = {name.removeprefix(PREFIX): t for name, t in tensors.items() if name.startswith(PREFIX)}
-    load_float(model, own, skip=())
+    tensors, metadata = load_named(WEIGHTS)
+    model = load_generator(tensors, metadata["generator"], CPU)
+    assert isinstance(model, ClipGenerator)
     thaw_tables(model)
     return model
 

@@ -53,7 +53,7 @@ def test_another_layout_is_refused(wrong: torch.Tensor | None) -> None:
 def test_what_ships_has_no_jumps() -> None:
     means = IntraModel.frozen(load_named("intra-tiny-8")[0]).latents.prior.means
     octaves = means.gains.log2()
-    assert float(octaves.diff().abs().max()) < 0.7  # it was 1 at four qualities, for .5 to 1 dB there
+    assert float(octaves.diff().abs().max()) < 0.7  # it was 1 at four qualities
     assert float(octaves[-1] - octaves[0]) == pytest.approx(4, abs=0.7)
 
 
