@@ -18,7 +18,7 @@ from gencodec.weights import load_named
 def drawn(seed: int = 0) -> tuple[MeanScale, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gains, sums (3,2,4,5) as heads have them, their qualities and which places are idle."""
     chance = torch.Generator().manual_seed(seed)
-    scale = MeanScale()
+    scale = MeanScale().eval()
     scale.gains.copy_(torch.rand(64, generator=chance) * 2)
     raw = torch.randint(-(2**20), 2**20, (3, 2, 4, 5), generator=chance) / 2.0**17
     return scale, raw, torch.tensor([0, 31, 63]), torch.rand(raw.shape, generator=chance) < 0.5
@@ -37,9 +37,18 @@ def test_means_are_their_twin() -> None:
     assert float(scale(torch.full((1, 1, 1, 1), 1e9), torch.tensor([63]))) == MEAN_MAX
 
 
+def test_in_training_every_mean_has_a_gradient() -> None:
+    scale, raw, quality, idle = drawn()
+    small = (raw / 2**7).requires_grad_()
+    means = scale.train()(small, quality, idle)
+    means.sum().backward()
+    assert small.grad is not None
+    assert (small.grad != 0).all()
+
+
 def test_a_file_holds_the_gains() -> None:
     scale, raw, quality, idle = drawn()
-    fresh = MeanScale()
+    fresh = MeanScale().eval()
     fresh.load(scale.to_tensors("m"), "m")
     assert torch.equal(fresh(raw, quality, idle), scale(raw, quality, idle))
 

@@ -34,9 +34,14 @@ class MeanScale(nn.Module):
         self.register_buffer("gains", torch.exp2(FIRST + (LAST - FIRST) * share))
 
     def forward(self, raw: Tensor, quality: Tensor, is_idle: Tensor | None = None) -> Tensor:
-        """Sums (B,C,H,W) at `quality` (B,) as means on their grid; `is_idle`: where nothing is coded."""
+        """Sums (B,C,H,W) at `quality` (B,) as means on their grid; `is_idle`: where nothing is coded.
+
+        In training every mean counts: one that is left out would have no gradient to grow by.
+        """
         mean = round_clamp(raw * self.gains[quality][:, None, None, None], MEAN_STEP, MEAN_MAX)
-        return mean if is_idle is None else torch.where(is_idle & (mean.abs() <= MEAN_STEP), 0.0, mean)
+        if is_idle is None or self.training:
+            return mean
+        return torch.where(is_idle & (mean.abs() <= MEAN_STEP), 0.0, mean)
 
     def to_tensors(self, prefix: str) -> dict[str, Tensor]:
         """What a weights file holds of it: `prefix.gains`, float32 (64,)."""
