@@ -144,7 +144,9 @@ def bits_in_file(gop: EncodedGop) -> int:
     """What a GOP, or a window of one, takes in a file, with the heads around its payloads."""
     if gop.packets[0].type == FrameType.INTRA:
         return 8 * (len(wire.pack_chunk(wire.TAG_GOP, wire.pack_gop(gop.packets))) + GOP_OVERHEAD)
-    return 8 * sum(len(wire.pack_packet(packet)) for packet in gop.packets)
+    first, *others = gop.packets
+    sizes = [len(wire.pack_packet(first, None)), *(len(wire.pack_packet(p, first)) for p in others)]
+    return 8 * sum(sizes)
 
 
 @dataclass(frozen=True, slots=True)

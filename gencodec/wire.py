@@ -25,6 +25,8 @@ MAX_CHUNK_BYTES = 64 << 20  # of a chunk's body
 MAX_PACKET_FRAMES = 128
 MAX_GOP_FRAMES = 4096
 MAX_FRAMES = (1 << 32) - 1
+ALIKE = 2  # type of a PREDICTED packet with quality and number of frames of the GOP's first one
+LONG = 63  # in place of its length: a varint says how much longer it is
 MIN_GOP_CHUNK_BYTES = 10  # head 6, first frame 1, an empty packet 3
 
 
@@ -70,19 +72,30 @@ def pack_chunk(tag: int, body: bytes) -> bytes:
 
 def pack_gop(packets: Sequence[Packet]) -> bytes:
     """Return the body of a GOP chunk. Raises ValueError for packets that break a rule of the format."""
-    body = bytearray(pack_varint(packets[0].first_frame))
-    for packet in packets:
-        body += pack_packet(packet)
     check_gop(packets)
+    body = bytearray(pack_varint(packets[0].first_frame))
+    for i, packet in enumerate(packets):
+        body += pack_packet(packet, packets[1] if i > 1 else None)
     return bytes(body)
 
 
-def pack_packet(packet: Packet) -> bytes:
-    """Return a packet as a GOP chunk holds it. Raises ValueError for a quality outside 0..63."""
+def pack_packet(packet: Packet, first: Packet | None) -> bytes:
+    """Return a packet as a GOP chunk holds it behind `first`, the GOP's first PREDICTED packet, if any.
+
+    Raises ValueError for a quality outside 0..63.
+    """
     if not 0 <= packet.quality <= 63:
         raise ValueError(f"quality is 0..63, got {packet.quality}")
+    size = len(packet.payload)
+    if first and _is_like(packet, first):
+        head = bytes([ALIKE << 6 | min(size, LONG)])
+        return head + (pack_varint(size - LONG) if size >= LONG else b"") + packet.payload
     head = bytes([int(packet.type) << 6 | packet.quality])
-    return head + pack_varint(packet.num_frames) + pack_varint(len(packet.payload)) + packet.payload
+    return head + pack_varint(packet.num_frames) + pack_varint(size) + packet.payload
+
+
+def _is_like(packet: Packet, first: Packet) -> bool:
+    return (packet.quality, packet.num_frames) == (first.quality, first.num_frames)
 
 
 def parse_gop(body: bytes) -> tuple[Packet, ...]:
@@ -91,7 +104,7 @@ def parse_gop(body: bytes) -> tuple[Packet, ...]:
     frame = cursor.varint()
     packets: list[Packet] = []
     while cursor.left:
-        packets.append(_parse_packet(cursor, frame))
+        packets.append(_parse_packet(cursor, frame, packets[1] if len(packets) > 1 else None))
         frame += packets[-1].num_frames
     try:
         check_gop(packets)
@@ -100,14 +113,20 @@ def parse_gop(body: bytes) -> tuple[Packet, ...]:
     return tuple(packets)
 
 
-def _parse_packet(cursor: Cursor, frame: int) -> Packet:
-    head = cursor.take(1)[0]
-    if head >> 6 > 1:
-        raise CorruptStream(f"the stream is damaged: packet type {head >> 6}")
+def _parse_packet(cursor: Cursor, frame: int, first: Packet | None) -> Packet:
+    kind, low = divmod(cursor.take(1)[0], 64)
+    if kind > ALIKE or (kind == ALIKE and first is None):
+        raise CorruptStream(f"the stream is damaged: packet type {kind}")
+    if kind == ALIKE and first is not None:
+        payload = cursor.take(low + (cursor.varint() if low == LONG else 0))
+        return Packet(first.type, first.quality, frame, first.num_frames, payload)
     num_frames = cursor.varint()
     if not 1 <= num_frames <= MAX_PACKET_FRAMES:
         raise CorruptStream(f"the stream is damaged: a packet of {num_frames} frames")
-    return Packet(FrameType(head >> 6), head & 63, frame, num_frames, cursor.take(cursor.varint()))
+    packet = Packet(FrameType(kind), low, frame, num_frames, cursor.take(cursor.varint()))
+    if first and _is_like(packet, first):
+        raise CorruptStream("the stream is damaged: a packet like the first one that says so at length")
+    return packet
 
 
 def check_gop(packets: Sequence[Packet]) -> None:

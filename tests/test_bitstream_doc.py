@@ -16,11 +16,12 @@ from gencodec.container_writer import Writer
 from gencodec.wire_header import Header
 
 PAGE = Path(__file__).parents[1] / "docs" / "bitstream.md"
-HEADER = Header(200, 1, "tiny", weights.set_id([]), 6, 4, Fraction(30000, 1001), 4, 7, b"\x08")
+HEADER = Header(200, 1, "tiny", weights.set_id([]), 6, 4, Fraction(30000, 1001), 6, 7, b"\x08")
 PACKETS = [
     Packet(FrameType.INTRA, 40, 0, 1, b"abc"),
     Packet(FrameType.PREDICTED, 39, 1, 2, b"de"),
-    Packet(FrameType.INTRA, 40, 3, 1, b""),
+    Packet(FrameType.PREDICTED, 39, 3, 2, b"f"),
+    Packet(FrameType.INTRA, 40, 5, 1, b""),
 ]
 
 
@@ -44,7 +45,7 @@ def test_listing_reads_back(listing: bytes) -> None:
     assert reader.header == HEADER
     assert [packet for gop in reader.gops() for packet in gop.packets] == PACKETS
     assert reader.index
-    assert (list(reader.index.first_frames), list(reader.index.offsets)) == ([0, 3], [38, 56])
+    assert (list(reader.index.first_frames), list(reader.index.offsets)) == ([0, 5], [38, 58])
 
 
 def test_page_states_the_limits() -> None:

@@ -199,6 +199,41 @@ def test_writer_refuses_what_no_reader_takes() -> None:
             build(PACKETS, replace(HEADER, **wrong))
 
 
+# ---- packets like the GOP's first predicted one ---------------------------------------------------------
+
+
+def predicted(*each: tuple[int, int, int]) -> list[Packet]:
+    """A GOP whose predicted packets have these qualities, numbers of frames and lengths."""
+    packets = [Packet(FrameType.INTRA, 40, 0, 1, b"key")]
+    for quality, frames, size in each:
+        first = packets[-1].first_frame + packets[-1].num_frames
+        packets.append(Packet(FrameType.PREDICTED, quality, first, frames, bytes(range(size))))
+    return packets
+
+
+def test_packets_like_the_first_one_take_a_byte_more_than_they_hold() -> None:
+    packets = predicted((32, 1, 5), (32, 1, 0), (38, 1, 7), (32, 2, 1), (32, 1, 62), (32, 1, 63), (32, 1, 200))
+    body = wire.pack_gop(packets)
+    assert wire.parse_gop(body) == tuple(packets)
+    heads = len(body) - 1 - sum(len(packet.payload) for packet in packets)
+    assert heads == 3 + 3 + 1 + 3 + 3 + 1 + 2 + 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        bytes([0, 40, 1, 0, 0x80]),  # like a packet that there is not
+        bytes([0, 40, 1, 0, 1 << 6 | 32, 1, 0, 0xC0]),  # type 3
+        bytes([0, 40, 1, 0, 1 << 6 | 32, 1, 0, 1 << 6 | 32, 1, 0]),  # like the first one, at length
+        bytes([0, 40, 1, 0, 1 << 6 | 32, 1, 0, 0x82, 7]),  # cut
+        bytes([0, 40, 1, 0, 1 << 6 | 32, 1, 0, 0xBF]),  # cut in its length
+    ],
+)
+def test_what_no_writer_writes_is_refused(body: bytes) -> None:
+    with pytest.raises(CorruptStream):
+        wire.parse_gop(body)
+
+
 # ---- reading only what is needed -------------------------------------------------------------------------
 
 

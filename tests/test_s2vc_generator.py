@@ -73,7 +73,7 @@ def test_a_key_frame_begins_as_intras_repair(quality: int) -> None:
     load_float(net.decoder, own, skip=())
     net.analysis.weight.copy_(tensors["transforms.analysis.weight"])
     rendered = net(CodedFrame(picture, scaled, torch.zeros_like(scaled[:, :2])), q).picture
-    expected = transforms.synthesis(scaled, q)
+    expected = transforms.synthesis(scaled, q, picture)
     missing, repair = (rendered - expected).abs(), (expected - picture).abs()
     assert missing.max() < 0.02  # the transform and its inverse are in half precision, each rounded
     assert missing.mean() < 0.1 * repair.mean()  # wired otherwise, it would be all of it

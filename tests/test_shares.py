@@ -17,7 +17,8 @@ from gencodec.entropy.coder_ref import SymbolDecoderRef as TwinDecoder
 from gencodec.entropy.coder_ref import SymbolEncoderRef as TwinEncoder
 from gencodec.entropy.shares import BITS, COUNTS, get_shares, neighbours, put_shares
 from gencodec.entropy.tables import TOTAL
-from gencodec.methods.intra.share_choice import Seen, cheapest, choose_shares
+from gencodec.methods.intra.cheapest import cheapest
+from gencodec.methods.intra.share_choice import Seen, choose_shares
 from gencodec.metrics.lpips import Lpips
 from gencodec.metrics.lpips_loss import LpipsLoss
 from gencodec.nn.shares import PLAIN, REGION, SHARES, grid_of, share_map, shown
@@ -209,7 +210,7 @@ def total(missed: np.ndarray, index: np.ndarray, price: float) -> float:
 @pytest.mark.parametrize("price", [0.0, 0.01, 0.1, 10.0])
 def test_bits_are_weighed(price: float) -> None:
     missed = np.random.default_rng(1).random((len(SHARES), 5, 6))
-    index = cheapest(missed, price)
+    index = cheapest(missed, price, BITS, PLAIN)
     greedy, even = missed.argmin(0).astype(np.int32), np.full((5, 6), missed.sum((1, 2)).argmin(), np.int32)
     assert total(missed, index, price) <= min(total(missed, i, price) for i in (greedy, even)) + 1e-9
     if price == 0:
@@ -232,7 +233,7 @@ def test_a_few_regions_are_settled_well() -> None:
     for _ in range(20):
         missed = generator.random((len(SHARES), 1, 3))
         best = best_of_all(missed, 0.05)
-        gaps.append(total(missed, cheapest(missed, 0.05), 0.05) / best - 1)
+        gaps.append(total(missed, cheapest(missed, 0.05, BITS, PLAIN), 0.05) / best - 1)
     assert min(gaps) > -1e-9
     assert np.mean(gaps) < 0.03
 

@@ -478,7 +478,8 @@ def test_each_picture_is_weighed_by_its_own_quality(quality: int, weight: float)
     task = IntraTask(replace(TINY, fine=100.0), None, CPU, 0)
     x = torch.full((2, 3, 64, 64), 0.5)
     x[0] = 0.8
-    patches = Patches(torch.zeros(2, 192, 4, 4), x, torch.tensor([quality, 63 - quality]))
+    no_edges = torch.zeros(2, 4, 4, dtype=torch.int64)
+    patches = Patches(torch.zeros(2, 192, 4, 4), x, torch.tensor([quality, 63 - quality]), no_edges)
     shown = task._update_synthesis(patches, "repair", deep=False)
     assert shown["l1"] == pytest.approx(task.recipe.l1 * weight * 0.3 / 2, rel=0.01)
 

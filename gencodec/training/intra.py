@@ -22,8 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gencodec.methods.intra.edge_choice import best_blocks
 from gencodec.methods.intra.model import NOT_FLOAT, IntraModel
 from gencodec.metrics.lpips import Lpips
+from gencodec.metrics.lpips_loss import LpipsLoss
 from gencodec.nn.equalise import equalise
 from gencodec.nn.exact import convert, exact_layers, project
 from gencodec.nn.precision import half_precision, has_bfloat16
@@ -48,6 +50,7 @@ class IntraTask:
         if not has_bfloat16(device):
             self.perceptual.use_winograd()
         self.alex = Lpips.load().to(device)
+        self.judge = LpipsLoss(self.alex)  # of edges
         self.critic = ProjectedCritic(self.perceptual.channels).to(device)
         fused = device.type == "cuda"
         groups = parameter_groups(self.model)
@@ -141,7 +144,7 @@ class IntraTask:
 
     def _update_synthesis(self, patches: Patches, phase: str, deep: bool) -> dict[str, float]:
         with half_precision(self.device):
-            decoded = self.model.transforms.to_picture(patches.y_hat, patches.quality).float()
+            decoded = self.model.transforms.to_picture(patches.y_hat, patches.quality, patches.blocks).float()
         weights = loss_weights(patches.quality, self.recipe.fine)
         terms = {"l1": self.recipe.l1 * (weights * (decoded - patches.x).abs().mean((1, 2, 3))).mean()}
         if phase != "repair":
@@ -160,7 +163,10 @@ class IntraTask:
         transforms, latents = self.model.transforms, self.model.latents.eval()
         with torch.no_grad():
             y_hat = latents(transforms.to_latents(x, quality), quality).y_hat
-        return cut_patches(y_hat, x, quality, count, self.recipe.patch, self.generator)
+            patches = cut_patches(y_hat, x, quality, count, self.recipe.patch, self.generator)
+            linear = transforms.to_linear_picture(patches.y_hat, patches.quality)[0]
+            step = transforms.mean_step(patches.quality)
+            return patches._replace(blocks=best_blocks(linear, patches.x, step, self.judge))
 
     def _distances(self, decoded: Tensor, real: Tensor) -> Distances:
         window = cut_window([decoded, real], self.generator)

@@ -16,11 +16,14 @@ SHIFTS = 16  # pixels of a patch that LPIPS-Alex leaves out, so that its strides
 
 
 class Patches(NamedTuple):
-    """y_hat (N,C,size,size), the pictures there x (N,3,16 size,16 size), and their quality (N,)."""
+    """y_hat (N,C,size,size), the pictures there x (N,3,16 size,16 size), their quality (N,), and how strongly
+    edges of their blocks are smoothed, (N,size,size).
+    """
 
     y_hat: Tensor
     x: Tensor
     quality: Tensor
+    blocks: Tensor
 
 
 def cut_patches(
@@ -37,6 +40,7 @@ def cut_patches(
         torch.stack([y_hat[i, :, r : r + size, c : c + size] for i, r, c in places]),
         torch.stack([_cut(x[i], r * STRIDE, c * STRIDE, side) for i, r, c in places]),
         quality[torch.tensor(owners, device=quality.device)],
+        torch.zeros(count, size, size, dtype=torch.int64, device=x.device),
     )
 
 

@@ -66,7 +66,7 @@ class DiffSit(Codec):
 
     name: ClassVar[str] = "diffsit"
     codec_id: ClassVar[int] = 4
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     qualities: ClassVar[range] = range(NUM_QUALITIES)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
         "tiny": (("diffsit-tiny-4", "s2vc-tiny-6", "intra-tiny-8"),),

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gencodec.methods.s2vc.edge_choice import smaller
 from gencodec.methods.s2vc.field_choice import WALKS, Pair, cheapest_field
+from gencodec.nn.layers import halved
 from gencodec.nn.quality import log_spaced
 
 if TYPE_CHECKING:
@@ -48,5 +48,5 @@ def best_seen(
     `distance` is a `LpipsLoss`.
     """
     price = float(log_spaced(torch.tensor([quality]), *BIT_PRICE)) / x[0, 0].numel()
-    missed = distance(smaller(shown), smaller(x)).cpu().numpy()
+    missed = distance(halved(shown), halved(x)).cpu().numpy()
     return int((missed + price * np.asarray(bits)).argmin())

@@ -59,7 +59,7 @@ class Extreme(Codec):
 
     name: ClassVar[str] = "extreme"
     codec_id: ClassVar[int] = 2
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     qualities: ClassVar[range] = range(NUM_QUALITIES)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
         "tiny": (("extreme-tiny-2", *CODED_BY),),

@@ -4,8 +4,9 @@
                └─► payload ◄──────────────────────────────────────────────────────────────────┘
     payload ─► KeyFrameCoder ─► y_hat ─► pictures ─► mixed by shares ─► x_hat (cropped)
 
-A packet holds one frame; its payload is the entropy coder's bytes: y in the stages of `stages`, and behind it
-how much of the repair is shown where, see `entropy.shares`.
+A packet holds one frame; its payload is the entropy coder's bytes: y in the stages of `stages`, behind it how
+strongly edges are smoothed and how much of the repair is shown, region by region, see `entropy.edges` and
+`entropy.shares`.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Intra(Codec):
 
     name: ClassVar[str] = "intra"
     codec_id: ClassVar[int] = 1
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     qualities: ClassVar[range] = range(64)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {"tiny": (("intra-tiny-8",),)}
     paper: ClassVar[str] = "Grouped context model, He et al. 2022 (ELIC), https://arxiv.org/abs/2203.10886"
@@ -110,12 +111,12 @@ class Intra(Codec):
             for symbols in coded.symbols:
                 if on_symbols:
                     on_symbols(symbols)
-            yield self.coder.render(coded.y_hat, video, packet.quality, shares)
+            yield self.coder.render(coded, video, packet.quality, shares)
 
     def _encode_frame(self, frame: Tensor, number: int, video: VideoInfo, quality: int) -> EncodedGop:
         encoder = SymbolEncoder()
-        coded = self.coder.encode(encoder, frame, quality)
-        linear, repaired = self.coder.pictures(coded.y_hat, quality)
+        coded = self.coder.encode(encoder, frame, quality, is_rounded=True)
+        linear, repaired = self.coder.pictures(coded, quality)
         seen = Seen.of(frame, linear[0], repaired[0])
         shares = choose_shares([seen], quality, 1, self.coder.judge, price=KEY_PRICE, texture=TEXTURE)
         put_shares(encoder, shares, is_key=True)

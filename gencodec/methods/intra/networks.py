@@ -1,7 +1,7 @@
 """Transforms of the key-frame codec: a linear analysis, and a synthesis that repairs what it inverts.
 
     x ─► Analysis ─► y ─► x gain[quality] ─► latent coder ─► y_hat
-    y_hat ─► x 1/gain[quality] ─┬─► linear ────────────────────────┬─► x_hat
+    y_hat ─► x 1/gain[quality] ─┬─► linear ─► edges smooth ────────┬─► x_hat
                                 └─► Synthesis: repair and texture ─┘
 
 x is (B,3,H,W) in [0,1], H and W multiples of 16; y is (B,y_channels,H/16,W/16). The linear paths are a cosine
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from gencodec.methods.intra.cosine import SIZE, dct_basis, from_blocks, log2_weights
 from gencodec.methods.intra.grain import Grain
+from gencodec.nn.deblock import smoothed
 from gencodec.nn.layers import ResidualBlock, Upsample, compand, conv3x3, init_unit
 from gencodec.nn.quality import QualityTable
 
@@ -75,9 +76,9 @@ class Synthesis(nn.Module):
         self.log2_strength = QualityTable(12)  # of the repair; the better the latents, the less is left to do
         self.linear = InverseTransform(config)
 
-    def forward(self, y_hat: Tensor, quality: Tensor) -> Tensor:
-        """(B,y_channels,h,w) -> (B,3,16h,16w)."""
-        return self.repaired(self.latent(y_hat, quality), self.linear(y_hat), quality) / 4 + 0.5
+    def forward(self, y_hat: Tensor, quality: Tensor, picture: Tensor) -> Tensor:
+        """y_hat (B,y_channels,h,w), and what the linear path makes of it (B,3,16h,16w), both of that size."""
+        return self.repaired(self.latent(y_hat, quality), 4 * picture - 2, quality) / 4 + 0.5
 
     def latent(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         """(B,y_channels,h,w) -> what the repair grows from, (B,c8,2h,2w)."""
@@ -117,14 +118,27 @@ class Transforms(nn.Module):
         """(B,3,H,W) in [0,1] -> y in quantisation steps, (B,y_channels,H/16,W/16)."""
         return self.analysis(x) * torch.exp2(self.log2_gain(quality))[:, :, None, None]
 
-    def to_picture(self, y_hat: Tensor, quality: Tensor) -> Tensor:
-        """The other way; (B,3,H,W), not clamped."""
-        return self.synthesis(self.without_gain(y_hat, quality), quality)
+    def to_picture(self, y_hat: Tensor, quality: Tensor, blocks: Tensor | None = None) -> Tensor:
+        """The other way; (B,3,H,W), not clamped. `blocks` as in `to_linear_picture`."""
+        picture, scaled = self.to_linear_picture(y_hat, quality, blocks)
+        return self.synthesis(scaled, quality, picture)
 
-    def to_linear_picture(self, y_hat: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
-        """The picture (B,3,H,W) of the linear path alone, not clamped, and y_hat without its gains."""
+    def to_linear_picture(
+        self, y_hat: Tensor, quality: Tensor, blocks: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The picture (B,3,H,W) of the linear path alone, not clamped, and y_hat without its gains.
+
+        `blocks`: how strongly edges of each block are smoothed, see `nn.deblock.smoothed`; None: not.
+        """
         scaled = self.without_gain(y_hat, quality)
-        return self.synthesis.linear(scaled) / 4 + 0.5, scaled
+        picture = self.synthesis.linear(scaled) / 4 + 0.5
+        if blocks is not None:
+            picture = smoothed(picture, blocks, self.mean_step(quality))
+        return picture, scaled
+
+    def mean_step(self, quality: Tensor) -> Tensor:
+        """What a step of the brightness of a block is in its pixels, (B,): edges are judged by it."""
+        return torch.exp2(-self.log2_gain(quality)[:, 0]) / (2 * SIZE)
 
     def without_gain(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         """y_hat as the synthesis sees it, the same shape."""

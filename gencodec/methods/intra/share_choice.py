@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gencodec.entropy.shares import BITS, neighbours
+from gencodec.entropy.shares import BITS
+from gencodec.methods.intra.cheapest import cheapest
 from gencodec.methods.intra.networks import STRIDE
 from gencodec.methods.intra.perceptual import FIDELITY
 from gencodec.metrics.lpips_loss import LpipsLoss
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 BIT_PRICE = (30.0, 0.5)  # LPIPS of all frames that a bit a pixel is worth, at quality 0 and 63
 TEXTURE = 2.0  # LPIPS that wholly other statistics are worth: DISTS becomes better, LPIPS worse
-SWEEPS = 4  # at each price
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,48 +88,5 @@ def choose_shares(
     distances = [frame.missed(grid, lpips, texture) for frame in frames]
     missed = torch.stack(distances).mean(0)  # (shares,rows,columns)
     bit = float(log_spaced(torch.tensor([quality]), *price)) / (height * width * held)
-    index = cheapest(missed.cpu().numpy() / (grid[0] * grid[1]), bit)
+    index = cheapest(missed.cpu().numpy() / (grid[0] * grid[1]), bit, BITS, PLAIN)
     return None if (index == (PLAIN if before is None else before)).all() else index
-
-
-def cheapest(missed: np.ndarray, price: float) -> np.ndarray:
-    """Indices, int32 (rows,columns), of a small sum of missed (shares,rows,columns) and price x bits.
-
-    One region after the other takes what is best beside its neighbours, until nothing changes: once from the
-    index that is best for all, once from the best one of each, at a price that rises to the full one.
-    """
-    shape = missed.shape[1:]
-    even = np.full(shape, int(missed.sum((1, 2)).argmin()), np.int32)
-    rising = [price / 8, price / 3, price]
-    found = [_settled(missed, even, [price]), _settled(missed, missed.argmin(0), rising)]
-    return min(found, key=lambda index: _cost(missed, index, price))
-
-
-def _settled(missed: np.ndarray, start: np.ndarray, prices: Sequence[float]) -> np.ndarray:
-    """Where regions that each take their best come to rest."""
-    index = np.pad(start.astype(np.int32), 1, constant_values=PLAIN)
-    for price in prices:
-        for _ in range(SWEEPS):
-            before = index.copy()
-            for row, column in np.ndindex(start.shape):
-                index[row + 1, column + 1] = _best(missed, index, row, column, price)
-            if (index == before).all():
-                break
-    return index[1:-1, 1:-1].copy()
-
-
-def _best(missed: np.ndarray, index: np.ndarray, row: int, column: int, price: float) -> int:
-    """The best index of a region, all others given; `index` has a border."""
-    left, above = index[row + 1, column], index[row, column + 1]
-    bits = BITS[left, above]
-    if column + 1 < missed.shape[2]:
-        bits = bits + BITS[:, index[row, column + 2], index[row + 1, column + 2]]
-    if row + 1 < missed.shape[1]:
-        bits = bits + BITS[index[row + 2, column], :, index[row + 2, column + 1]]
-    return int((missed[:, row, column] + price * bits).argmin())
-
-
-def _cost(missed: np.ndarray, index: np.ndarray, price: float) -> float:
-    left, above = neighbours(index)
-    own = np.take_along_axis(missed, index[None].astype(np.int64), 0)
-    return float(own.sum() + price * BITS[left, above, index].sum())

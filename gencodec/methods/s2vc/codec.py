@@ -66,7 +66,7 @@ class S2vc(Codec):
 
     name: ClassVar[str] = "s2vc"
     codec_id: ClassVar[int] = 3
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     qualities: ClassVar[range] = range(64)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
         "tiny": (("s2vc-tiny-6", "intra-tiny-8"),),

@@ -1,7 +1,7 @@
 """The coding loop on the wire: frames to payloads and back, up to the coded picture.
 
-    INTRA      as in `intra`: y in stages
-    PREDICTED  motion from coarse to fine, how smooth edges are, then the residual, in stages too
+    INTRA      as in `intra`: y in stages, how strongly edges are smoothed
+    PREDICTED  motion from coarse to fine, edges anew where an anchor wants it, then the residual in stages
     both       behind that shares of the repair, where there are new ones
 
 Encoder and decoder run the same lines after the symbols. Tables come from symbols and the packet's quality
@@ -21,14 +21,14 @@ from torch import Tensor
 
 from gencodec.codec import VideoInfo
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
+from gencodec.entropy.edges import get_edges, put_edges
 from gencodec.entropy.latents import CodedLatents, LatentCoder, check_fingerprint
 from gencodec.entropy.motion import MotionCoder
 from gencodec.entropy.shares import get_shares, put_shares
-from gencodec.entropy.smoothing import get_strength, put_strength
-from gencodec.methods.intra.key_frames import KeyFrameCoder
+from gencodec.methods.intra.edge_choice import choose_edges
+from gencodec.methods.intra.key_frames import CodedKey, KeyFrameCoder
 from gencodec.methods.intra.networks import STRIDE
 from gencodec.methods.intra.perceptual import PerceptualQuantiser, Wish
-from gencodec.methods.s2vc.edge_choice import best_strength
 from gencodec.methods.s2vc.model import (
     BETWEEN,
     CYCLE,
@@ -41,7 +41,7 @@ from gencodec.methods.s2vc.model import (
     motion_unit,
     quantised,
 )
-from gencodec.nn.deblock import deblocked
+from gencodec.nn.deblock import deblocked, no_edges
 from gencodec.nn.layers import pad_to_multiple
 from gencodec.nn.quality import log_spaced
 from gencodec.nn.shares import grid_of
@@ -55,15 +55,15 @@ ANCHOR_PRICE = (4.5, 0.27)  # LPIPS that a bit a pixel of an anchor is worth, at
 class LoopState(NamedTuple):
     """What the next frame is coded against.
 
-    Coded picture, temporal prior's state, frames since INTRA, the last frame's motion in half pixels, int32
-    (2,h,w), or None behind INTRA, and how strongly its edges are smoothed, see `nn.deblock`.
+    Coded picture, temporal prior's state, frames since INTRA, how strongly edges were smoothed, see
+    `nn.deblock`, and the last frame's motion in half pixels, int32 (2,h,w), or None behind INTRA.
     """
 
     picture: Tensor
     memory: Tensor
     age: int
+    edges: np.ndarray
     motion: np.ndarray | None = None
-    strength: int = 0
 
 
 class Coded(NamedTuple):
@@ -160,8 +160,8 @@ class LoopCoder:
     @torch.no_grad()
     def put_key(self, encoder: SymbolEncoder, frame: Tensor, quality: int) -> Coded:
         """Put a key frame, uint8 (3,H,W), into `encoder`."""
-        own, to_linear_picture = key_quality(quality), self.key.model.transforms.to_linear_picture
-        return self._after_key(self.key.encode(encoder, frame, own, lambda *y: to_linear_picture(*y)[0]), own)
+        own = key_quality(quality)
+        return self._after_key(self.key.encode(encoder, frame, own), own)
 
     @torch.inference_mode()
     def get_key(self, decoder: SymbolDecoder, video: VideoInfo, quality: int) -> Coded:
@@ -184,14 +184,14 @@ class LoopCoder:
         symbols = self.motion.encode(encoder, field, _in_units(state.motion, unit))
         prediction = self.loop.predict(state.picture, motion)
         moved = self.loop.moved(state.memory, motion)
-        strength = state.strength
+        edges = state.edges
         if level >= BETWEEN:
-            strength = self._strength(x, prediction, quality, level)
-            put_strength(encoder, strength, state.strength)
-            symbols = [*symbols, np.array([strength], np.int32)]
-        y_hat = self._chosen(x, prediction, quality, level, moved, strength)
+            edges = self._edges(x, prediction, quality, level, state.edges)
+            put_edges(encoder, edges, state.edges)
+            symbols = [*symbols, edges]
+        y_hat = self._chosen(x, prediction, quality, level, moved, edges)
         coded = self.latents.encode(encoder, y_hat, level, moved)
-        return self._after(state, quality, motion, prediction, moved, coded, symbols, strength)
+        return self._after(state, quality, motion, prediction, moved, coded, symbols, edges)
 
     @torch.inference_mode()
     def get(self, decoder: SymbolDecoder, state: LoopState, quality: int) -> Coded:
@@ -202,13 +202,13 @@ class LoopCoder:
         field, symbols = self.motion.decode(decoder, (height, width), _in_units(state.motion, unit))
         motion = self._motion(field, unit)
         moved = self.loop.moved(state.memory, motion)
-        strength = state.strength
+        edges = state.edges
         if level >= BETWEEN:
-            strength = get_strength(decoder, strength)
-            symbols = [*symbols, np.array([strength], np.int32)]
+            edges = get_edges(decoder, grid_of(*state.picture.shape[-2:]), edges)
+            symbols = [*symbols, edges]
         coded = self.latents.decode(decoder, (height, width), level, self.device, moved)
         prediction = self.loop.predict(state.picture, motion)
-        return self._after(state, quality, motion, prediction, moved, coded, symbols, strength)
+        return self._after(state, quality, motion, prediction, moved, coded, symbols, edges)
 
     @torch.inference_mode()
     def fingerprint(self) -> str:
@@ -216,32 +216,36 @@ class LoopCoder:
         parts = self.latents.fingerprint(self.device) + self.loop.temporal.fingerprint(self.device)
         return hashlib.sha256(parts.encode()).hexdigest()
 
-    def _strength(self, x: Tensor, prediction: Tensor, quality: int, level: int) -> int:
+    def _edges(
+        self, x: Tensor, prediction: Tensor, quality: int, level: int, before: np.ndarray
+    ) -> np.ndarray:
         """How strongly an anchor's edges are best smoothed: as it is with symbols by rounding."""
         if not self.smooths:
-            return 0
+            return no_edges(*x.shape[-2:])
         own = self._scalar(level)
         y_hat = quantised(self.loop.to_latents(x, prediction, own))
         picture, _ = self.loop.to_picture(y_hat, prediction, own)
-        return best_strength(picture, x, self.loop.mean_step(quality), self.key.judge)
+        price = float(log_spaced(self._scalar(quality), *ANCHOR_PRICE))
+        step = self.loop.mean_step(quality)
+        return choose_edges(picture, x, step, self.key.judge, price, before, is_halved=True)
 
     def _chosen(
-        self, x: Tensor, prediction: Tensor, quality: int, level: int, moved: Tensor, strength: int
+        self, x: Tensor, prediction: Tensor, quality: int, level: int, moved: Tensor, edges: np.ndarray
     ) -> Tensor:
         """The residual's symbols; those of anchors are chosen as `tune` says."""
         y = self.loop.to_latents(x, prediction, self._scalar(level))
         if level < BETWEEN or self.key.tune != "lpips":
             return quantised(y)
         price = float(log_spaced(self._scalar(quality), *ANCHOR_PRICE))
-        show = partial(self._picture, prediction=prediction, quality=quality, level=level, strength=strength)
+        show = partial(self._picture, prediction=prediction, quality=quality, level=level, edges=edges)
         return self.quantiser(Wish(y, x, lambda y_hat: show(y_hat)[0], price, DEAD_ZONE), level, moved)
 
     def _picture(
-        self, y_hat: Tensor, prediction: Tensor, quality: int, level: int, strength: int
+        self, y_hat: Tensor, prediction: Tensor, quality: int, level: int, edges: np.ndarray
     ) -> tuple[Tensor, Tensor]:
         """The coded picture, within [0,1], and y_hat without its gains."""
         picture, scaled = self.loop.to_picture(y_hat, prediction, self._scalar(level))
-        return deblocked(picture, strength, self.loop.mean_step(quality)).clamp(0, 1), scaled
+        return deblocked(picture, edges, self.loop.mean_step(quality)).clamp(0, 1), scaled
 
     @cached_property
     def quantiser(self) -> PerceptualQuantiser:
@@ -252,11 +256,11 @@ class LoopCoder:
         """A field in steps of `unit` as half pixels, (1,2,h,w)."""
         return torch.from_numpy(unit * field).to(self.device).float()[None]
 
-    def _after_key(self, coded: CodedLatents, own: int) -> Coded:
-        picture, scaled = self.key.model.transforms.to_linear_picture(coded.y_hat, self._scalar(own))
+    def _after_key(self, coded: CodedKey, own: int) -> Coded:
+        picture, scaled = self.key.picture(coded.y_hat, own, coded.edges)
         picture = picture.clamp(0, 1)
         still = torch.zeros_like(scaled[:, :2])
-        state = LoopState(picture, self.loop.temporal.begin(coded.y_hat), 0)
+        state = LoopState(picture, self.loop.temporal.begin(coded.y_hat), 0, coded.edges)
         return Coded(state, CodedFrame(picture, scaled, still), own, coded.symbols)
 
     def _after(
@@ -268,13 +272,13 @@ class LoopCoder:
         moved: Tensor,
         coded: CodedLatents,
         symbols: list[np.ndarray],
-        strength: int,
+        edges: np.ndarray,
     ) -> Coded:
         level = self._level(quality, state)
-        picture, scaled = self._picture(coded.y_hat, prediction, quality, level, strength)
+        picture, scaled = self._picture(coded.y_hat, prediction, quality, level, edges)
         memory = self.loop.temporal.update(moved, coded.y_hat)
         field = motion[0].to(torch.int32).cpu().numpy()
-        after = LoopState(picture, memory, state.age + 1, field, strength)
+        after = LoopState(picture, memory, state.age + 1, edges, field)
         frame = CodedFrame(picture, scaled, motion / STEPS_PER_PIXEL)
         return Coded(after, frame, quality, [*symbols, *coded.symbols])
 

@@ -23,14 +23,14 @@ from torch import Tensor
 from gencodec.codec import VideoInfo
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.hyper import HYPER_STRIDE
-from gencodec.entropy.latents import CodedLatents, check_fingerprint
+from gencodec.entropy.latents import check_fingerprint
 from gencodec.entropy.shares import get_shares, put_shares
 from gencodec.methods.diffsit.paper.motion_codec import MotionCodec
 from gencodec.methods.diffsit.paper.stem_config import StemConfig
 from gencodec.methods.diffsit.paper.stem_model import STRIDE, LearnedState, StemModel
 from gencodec.methods.diffsit.pieces import Choose, Piece, none_new
 from gencodec.methods.diffsit.stem import groups_of, mv_frames
-from gencodec.methods.intra.key_frames import KeyFrameCoder
+from gencodec.methods.intra.key_frames import CodedKey, KeyFrameCoder
 from gencodec.methods.intra.networks import STRIDE as BLOCK
 from gencodec.methods.s2vc.paper.coder import PaperCoded, PaperLatentCoder
 from gencodec.methods.s2vc.paper.pcodec import key_quality
@@ -52,7 +52,7 @@ PutOrGet = Callable[[PaperLatentCoder, Tensor | None, Tensor], PaperCoded]
 class Side(NamedTuple):
     """One side of the wire: how key frames and latents are coded there, and what it knows of a frame."""
 
-    key: Callable[[int], CodedLatents]
+    key: Callable[[int], CodedKey]
     code: PutOrGet
     x: Callable[[int], Tensor | None]  # (1,3,H,W) padded; None at a decoder
 
@@ -83,10 +83,9 @@ class LearnedLoop:
         digest.update((state / ACT_STEP).to(torch.int32).cpu().numpy().astype("<i4").tobytes())
         return digest.hexdigest()
 
-    def begin(self, coded: CodedLatents, own: int) -> LearnedState:
+    def begin(self, coded: CodedKey, own: int) -> LearnedState:
         """The state behind a key frame of `intra`'s quality `own`."""
-        q = torch.tensor([own], device=self.device)
-        picture = self.key.model.transforms.to_linear_picture(coded.y_hat, q)[0].clamp(0, 1)
+        picture = self.key.picture(coded.y_hat, own, coded.edges)[0].clamp(0, 1)
         height, width = coded.y_hat.shape[-2:]
         # copies of the last row and column, as `pad_to_multiple`: nothing is computed that could round
         fill = (0, -width % HYPER_STRIDE, 0, -height % HYPER_STRIDE)
@@ -135,10 +134,9 @@ class LearnedStem:
     ) -> tuple[bytes, Piece]:
         """The payload of a piece of frames, uint8 (3,H,W); `state` None at the start of a GOP."""
         encoder, device, own = SymbolEncoder(), self.loop.device, _key_quality(quality)
-        picture_of = self.loop.key.model.transforms.to_linear_picture
 
-        def key(number: int) -> CodedLatents:
-            return self.loop.key.encode(encoder, frames[number], own, lambda *y: picture_of(*y)[0])
+        def key(number: int) -> CodedKey:
+            return self.loop.key.encode(encoder, frames[number], own)
 
         def put(coder: PaperLatentCoder, y: Tensor | None, memory: Tensor) -> PaperCoded:
             assert y is not None, "an encoder knows the frame"

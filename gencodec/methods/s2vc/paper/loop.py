@@ -21,8 +21,8 @@ from torch import Tensor
 from gencodec.codec import VideoInfo
 from gencodec.entropy.coder import SymbolDecoder, SymbolEncoder
 from gencodec.entropy.hyper import HYPER_STRIDE
-from gencodec.entropy.latents import CodedLatents, check_fingerprint
-from gencodec.methods.intra.key_frames import KeyFrameCoder
+from gencodec.entropy.latents import check_fingerprint
+from gencodec.methods.intra.key_frames import CodedKey, KeyFrameCoder
 from gencodec.methods.s2vc.paper.coder import PaperCoded, PaperLatentCoder
 from gencodec.methods.s2vc.paper.config import PaperConfig
 from gencodec.methods.s2vc.paper.pcodec import STRIDE, PCodec, key_quality
@@ -83,7 +83,7 @@ class PaperLoopCoder:
         Shares of a repair are not chosen: the generator of this preset repairs no coded picture.
         """
         encoder, own = SymbolEncoder(), self._key_quality(quality)
-        coded = self.key.encode(encoder, frame, own)
+        coded = self.key.encode(encoder, frame, own, is_rounded=True)
         return encoder.finish(), self._after_key(coded, quality, own)
 
     @torch.inference_mode()
@@ -126,8 +126,8 @@ class PaperLoopCoder:
         digest.update((state / ACT_STEP).to(torch.int32).cpu().numpy().astype("<i4").tobytes())
         return digest.hexdigest()
 
-    def _after_key(self, coded: CodedLatents, quality: int, own: int) -> PaperFrame:
-        picture, _ = self.key.model.transforms.to_linear_picture(coded.y_hat, self._quality(own))
+    def _after_key(self, coded: CodedKey, quality: int, own: int) -> PaperFrame:
+        picture, _ = self.key.picture(coded.y_hat, own, coded.edges)
         height, width = coded.y_hat.shape[-2:]
         # copies of the last row and column, as `pad_to_multiple`: nothing is computed that could round
         fill = (0, -width % HYPER_STRIDE, 0, -height % HYPER_STRIDE)

@@ -1,0 +1,87 @@
+"""How strongly edges of a coded picture are smoothed, region by region: as looks best for its bits.
+
+Where a picture is soft, jumps between blocks are faults, where it is sharp they are mostly its own, and no
+rule tells one from the other as well as a look at the source. Encoders only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gencodec.entropy.edges import BITS, NONE, neighbours, none_like
+from gencodec.methods.intra.cheapest import cheapest
+from gencodec.methods.intra.perceptual import FIDELITY
+from gencodec.metrics.lpips_loss import LpipsLoss
+from gencodec.nn.deblock import SIZE, STRENGTHS, deblocked, smoothed
+from gencodec.nn.layers import halved
+from gencodec.nn.shares import grid_of
+
+TEXTURE = 6.0  # LPIPS that wholly other statistics are worth, see `LpipsLoss.by_region`
+
+
+@torch.no_grad()
+def choose_edges(
+    picture: Tensor,
+    x: Tensor,
+    step: float,
+    judge: LpipsLoss | None,
+    price: float,
+    before: np.ndarray | None = None,
+    *,
+    is_halved: bool = False,
+) -> np.ndarray:
+    """Strengths, int32 (rows,columns), at which picture (1,3,H,W) is most like x, in [0,1] both.
+
+    By LPIPS-Alex and statistics of its maps, or where `judge` is None by the squared error. `step` as in
+    `deblocked`; `price`: LPIPS that a bit a pixel is worth; `before`: strengths of the frame before.
+    `is_halved`: look at half of the size, four times as fast.
+    """
+    grid = grid_of(*x.shape[-2:])
+    even = [np.full(grid, strength, np.int32) for strength in range(len(STRENGTHS))]
+    shown = torch.cat([deblocked(picture, one, step) for one in even]).clamp(0, 1)
+    seen = (halved(shown), halved(x)) if is_halved else (shown, x)
+    missed = _missed(*seen, grid, judge).cpu().numpy()
+    bit = price / x[0, 0].numel()
+    past = none_like(even[0]) if before is None else before
+    chosen = cheapest(missed / even[0].size, bit, BITS[past], NONE)
+    if before is None or _cost(missed, chosen, before, bit) < _cost(missed, before, before, bit):
+        return chosen
+    return before
+
+
+@torch.no_grad()
+def best_blocks(pictures: Tensor, x: Tensor, step: Tensor, judge: LpipsLoss) -> Tensor:
+    """Strengths of blocks, int64 (N,H/16,W/16), whatever they cost: for training on pictures (N,3,H,W).
+
+    `step` (N,) of each; H and W multiples of two blocks, which have one strength.
+    """
+    count, _, *size = pictures.shape
+    height, width = (n // SIZE for n in size)
+    every = torch.arange(len(STRENGTHS), device=pictures.device).repeat_interleave(count)
+    blocks = every[:, None, None].expand(-1, height, width)
+    many = step.repeat(len(STRENGTHS))
+    shown = smoothed(pictures.repeat(len(STRENGTHS), 1, 1, 1), blocks, many).clamp(0, 1)
+    target = halved(x).repeat(len(STRENGTHS), 1, 1, 1)
+    missed = judge.by_region(halved(shown), target, (height // 2, width // 2), TEXTURE)
+    best = missed.unflatten(0, (len(STRENGTHS), count)).argmin(0)
+    return best.repeat_interleave(2, 1).repeat_interleave(2, 2)
+
+
+def _missed(shown: Tensor, x: Tensor, grid: tuple[int, int], judge: LpipsLoss | None) -> Tensor:
+    """How far each of pictures (N,3,H,W) is from x in each region, (N,rows,columns)."""
+    if judge is not None:
+        return judge.by_region(shown, x, grid, TEXTURE)
+    return FIDELITY * F.adaptive_avg_pool2d((shown - x).square().mean(1, keepdim=True), grid)[:, 0]
+
+
+def _cost(missed: np.ndarray, strengths: np.ndarray, before: np.ndarray, bit: float) -> float:
+    """Of a choice behind a frame that had `before`, which costs next to nothing."""
+    rows, columns = np.indices(strengths.shape)
+    bits = 0.0
+    if not np.array_equal(strengths, before):
+        left, above = neighbours(strengths)
+        bits = 2 + float(BITS[before, left, above, strengths].sum())
+    return float(missed[strengths, rows, columns].mean()) + bit * bits
