@@ -212,7 +212,9 @@ def predicted(*each: tuple[int, int, int]) -> list[Packet]:
 
 
 def test_packets_like_the_first_one_take_a_byte_more_than_they_hold() -> None:
-    packets = predicted((32, 1, 5), (32, 1, 0), (38, 1, 7), (32, 2, 1), (32, 1, 62), (32, 1, 63), (32, 1, 200))
+    packets = predicted(
+        (32, 1, 5), (32, 1, 0), (38, 1, 7), (32, 2, 1), (32, 1, 62), (32, 1, 63), (32, 1, 200)
+    )
     body = wire.pack_gop(packets)
     assert wire.parse_gop(body) == tuple(packets)
     heads = len(body) - 1 - sum(len(packet.payload) for packet in packets)

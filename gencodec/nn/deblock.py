@@ -36,11 +36,9 @@ class Strength(NamedTuple):
 
 STRENGTHS = (
     Strength(0, 1.0, 1.0),  # nothing is changed
-    Strength(4, 0.25, 1.0),
     Strength(8, 0.25, 1.0),
     Strength(8, 1.0, 2.0),
-    Strength(4, 4.0, 4.0),
-    Strength(8, 4.0, 4.0),
+    Strength(6, 4.0, 4.0),
 )
 
 

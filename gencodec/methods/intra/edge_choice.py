@@ -19,7 +19,7 @@ from gencodec.nn.deblock import SIZE, STRENGTHS, deblocked, smoothed
 from gencodec.nn.layers import halved
 from gencodec.nn.shares import grid_of
 
-TEXTURE = 6.0  # LPIPS that wholly other statistics are worth, see `LpipsLoss.by_region`
+TEXTURE = 2.0  # LPIPS that wholly other statistics are worth, see `LpipsLoss.by_region`
 
 
 @torch.no_grad()

@@ -36,6 +36,7 @@ from gencodec.nn.shares import grid_of, shown
 from gencodec.nn.state import load_float
 
 KEY_PRICE = (8.0, 0.16)  # LPIPS that a bit a pixel is worth, at quality 0 and 63
+EDGE_PRICE = (128.0, 0.16)  # the same for strengths of edges: what a generator repairs need not be smooth
 
 
 class CodedKey(NamedTuple):
@@ -76,7 +77,7 @@ class KeyFrameCoder:
         q = torch.tensor([quality], device=self.device)
         y = self.model.transforms.to_latents(x, q)
         price = float(log_spaced(q, *KEY_PRICE))
-        edges = self._edges(y.round(), x, quality, price)
+        edges = self._edges(y.round(), x, quality, float(log_spaced(q, *EDGE_PRICE)))
         if self.tune == "lpips" and not is_rounded:
             y = self.quantiser(
                 Wish(y, x, lambda y_hat: self.picture(y_hat, quality, edges)[0], price), quality

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 ANCHOR_PRICE = (4.5, 0.27)  # LPIPS that a bit a pixel of an anchor is worth, at quality 0 and 63
+EDGE_PRICE = (72.0, 0.54)  # the same for strengths of edges: those of the key frame mostly do
 
 
 class LoopState(NamedTuple):
@@ -225,7 +226,7 @@ class LoopCoder:
         own = self._scalar(level)
         y_hat = quantised(self.loop.to_latents(x, prediction, own))
         picture, _ = self.loop.to_picture(y_hat, prediction, own)
-        price = float(log_spaced(self._scalar(quality), *ANCHOR_PRICE))
+        price = float(log_spaced(self._scalar(quality), *EDGE_PRICE))
         step = self.loop.mean_step(quality)
         return choose_edges(picture, x, step, self.key.judge, price, before, is_halved=True)
 
