@@ -28,8 +28,8 @@ def stem_coder(device: torch.device | str = "cpu") -> StemCoder:
     tensors, metadata = load_named(LOOP)
     key = KeyFrameCoder(*load_named(INTRA), device)
     key.tune = "lpips"
+    key.smooths = False  # symbols come back from pictures, see `diffsit_backbones`
     loop = LoopCoder(tensors, key, metadata["fingerprint"], ALL_ANCHORS)
-    loop.smooths = False  # symbols come back from pictures, see `diffsit_backbones`
     return StemCoder(loop, MotionCoder.load(tensors), CHAIN)
 
 

@@ -61,7 +61,7 @@ class KeyFrameCoder:
         load_float(model, tensors, skip=NOT_FLOAT)
         self.model = model.eval().requires_grad_(False).to(self.device)
         self.tune: Tune = "psnr"
-        self.smooths = True  # whether an encoder may smooth edges
+        self.smooths = True  # whether encoders may smooth edges, the other methods' too
         self.latents.self_test(self.device, metadata.get("fingerprint", ""))
 
     @torch.inference_mode(mode=False)  # symbols may be chosen by gradient

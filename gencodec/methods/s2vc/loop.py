@@ -104,7 +104,7 @@ class LoopCoder:
     """Codes frames against a state that the caller keeps; has none of its own.
 
     `recorded` is the fingerprint that the exact networks must have on this device; InexactDevice otherwise.
-    `cycle`: frames from anchor to anchor. `smooths`: whether an encoder may smooth edges.
+    `cycle`: frames from anchor to anchor.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class LoopCoder:
         recorded: str | None = None,
         cycle: int = CYCLE,
     ) -> None:
-        self.key, self.device, self.cycle, self.smooths = key, key.device, cycle, True
+        self.key, self.device, self.cycle = key, key.device, cycle
         loop = CodingLoop()
         loop.load_weights(tensors)
         self.latents = LatentCoder.load(loop.latents, tensors)
@@ -221,7 +221,7 @@ class LoopCoder:
         self, x: Tensor, prediction: Tensor, quality: int, level: int, before: np.ndarray
     ) -> np.ndarray:
         """How strongly an anchor's edges are best smoothed: as it is with symbols by rounding."""
-        if not self.smooths:
+        if not self.key.smooths:
             return no_edges(*x.shape[-2:])
         own = self._scalar(level)
         y_hat = quantised(self.loop.to_latents(x, prediction, own))
