@@ -172,8 +172,8 @@ def test_regions_differ(soft: Tensor, judge: LpipsLoss) -> None:
 def test_dear_bits_keep_what_was(soft: Tensor, judge: LpipsLoss) -> None:
     coded, before = blocky(soft), even(2, soft)
     assert choose_edges(coded, soft, STEP, judge, 1e6, before) is before
-    halved = choose_edges(coded, soft, STEP, judge, 1e-3, no_edges(128, 256), is_halved=True)
-    assert (halved > 0).mean() > 0.8
+    told = choose_edges(coded, soft, STEP, judge, 1e-3, no_edges(128, 256))
+    assert (told > 0).mean() > 0.8
 
 
 def test_training_smooths_as_encoders_do(soft: Tensor, judge: LpipsLoss) -> None:

@@ -273,7 +273,7 @@ def test_a_pan_is_no_cut_however_large_the_picture_is() -> None:
 
 def test_anchors_tell_how_smooth_edges_are(codec: S2vc, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both sides smooth by what was told last, frames between anchors too."""
-    frames, shown = scene(2, 10), []
+    frames, shown = scene(2, 14), []
     for strengths in ([0, 0], [3, 0], [2, 1]):
         told = iter(strengths)
 
@@ -282,11 +282,11 @@ def test_anchors_tell_how_smooth_edges_are(codec: S2vc, monkeypatch: pytest.Monk
 
         monkeypatch.setattr(loop, "choose_edges", choose)
         shown.append(closes(codec, frames).frames)
-        assert list(told) == [], "ages 4 and 8 are anchors"
+        assert list(told) == [], "the anchors of ages 4 and 12 are looked at"
     for others in shown[1:]:
         same = [torch.equal(a, b) for a, b in zip(shown[0], others, strict=True)]
         assert same[:4] == [True] * 4
-        assert not any(same[4:8])
+        assert not any(same[4:12])
 
 
 # ---- resets ------------------------------------------------------------------------------------------------

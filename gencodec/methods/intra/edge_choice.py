@@ -30,20 +30,16 @@ def choose_edges(
     judge: LpipsLoss | None,
     price: float,
     before: np.ndarray | None = None,
-    *,
-    is_halved: bool = False,
 ) -> np.ndarray:
     """Strengths, int32 (rows,columns), at which picture (1,3,H,W) is most like x, in [0,1] both.
 
     By LPIPS-Alex and statistics of its maps, or where `judge` is None by the squared error. `step` as in
     `deblocked`; `price`: LPIPS that a bit a pixel is worth; `before`: strengths of the frame before.
-    `is_halved`: look at half of the size, four times as fast.
     """
     grid = grid_of(*x.shape[-2:])
     even = [np.full(grid, strength, np.int32) for strength in range(len(STRENGTHS))]
     shown = torch.cat([deblocked(picture, one, step) for one in even]).clamp(0, 1)
-    seen = (halved(shown), halved(x)) if is_halved else (shown, x)
-    missed = _missed(*seen, grid, judge).cpu().numpy()
+    missed = _missed(shown, x, grid, judge).cpu().numpy()
     bit = price / x[0, 0].numel()
     past = none_like(even[0]) if before is None else before
     chosen = cheapest(missed / even[0].size, bit, BITS[past], NONE)
@@ -56,7 +52,8 @@ def choose_edges(
 def best_blocks(pictures: Tensor, x: Tensor, step: Tensor, judge: LpipsLoss) -> Tensor:
     """Strengths of blocks, int64 (N,H/16,W/16), whatever they cost: for training on pictures (N,3,H,W).
 
-    `step` (N,) of each; H and W multiples of two blocks, which have one strength.
+    `step` (N,) of each; H and W multiples of two blocks, which have one strength. Judged at half of the size,
+    four times as fast.
     """
     count, _, *size = pictures.shape
     height, width = (n // SIZE for n in size)

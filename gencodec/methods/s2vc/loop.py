@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 ANCHOR_PRICE = (4.5, 0.27)  # LPIPS that a bit a pixel of an anchor is worth, at quality 0 and 63
+LOOKS = 2  # anchors to one whose edges an encoder looks at
 EDGE_PRICE = (72.0, 0.54)  # the same for strengths of edges: those of the key frame mostly do
 
 
@@ -187,7 +188,7 @@ class LoopCoder:
         moved = self.loop.moved(state.memory, motion)
         edges = state.edges
         if level >= BETWEEN:
-            edges = self._edges(x, prediction, quality, level, state.edges)
+            edges = self._edges(x, prediction, quality, level, state)
             put_edges(encoder, edges, state.edges)
             symbols = [*symbols, edges]
         y_hat = self._chosen(x, prediction, quality, level, moved, edges)
@@ -217,18 +218,18 @@ class LoopCoder:
         parts = self.latents.fingerprint(self.device) + self.loop.temporal.fingerprint(self.device)
         return hashlib.sha256(parts.encode()).hexdigest()
 
-    def _edges(
-        self, x: Tensor, prediction: Tensor, quality: int, level: int, before: np.ndarray
-    ) -> np.ndarray:
+    def _edges(self, x: Tensor, prediction: Tensor, quality: int, level: int, state: LoopState) -> np.ndarray:
         """How strongly an anchor's edges are best smoothed: as it is with symbols by rounding."""
         if not self.key.smooths:
             return no_edges(*x.shape[-2:])
+        if (state.age + 1) // self.cycle % LOOKS == 0:
+            return state.edges
         own = self._scalar(level)
         y_hat = quantised(self.loop.to_latents(x, prediction, own))
         picture, _ = self.loop.to_picture(y_hat, prediction, own)
         price = float(log_spaced(self._scalar(quality), *EDGE_PRICE))
         step = self.loop.mean_step(quality)
-        return choose_edges(picture, x, step, self.key.judge, price, before, is_halved=True)
+        return choose_edges(picture, x, step, self.key.judge, price, state.edges)
 
     def _chosen(
         self, x: Tensor, prediction: Tensor, quality: int, level: int, moved: Tensor, edges: np.ndarray
