@@ -1,8 +1,8 @@
 """How strongly edges are smoothed, on the wire: indices of `nn.deblock.STRENGTHS`, region by region.
 
 In row-major order; each is the likelier for being that on its left, that above, and that of the frame before,
-2^2 times for each of them. Beyond the border there is none. A frame that has one before it first says whether
-all is as it was there, KEPT / 65536.
+2^2 times for each of them. Beyond the border there is none. A frame first says whether all is as it was in
+the one before it, or is 0 where there is no such frame: KEPT / 65536.
 """
 
 from __future__ import annotations
@@ -33,20 +33,18 @@ BITS = np.log2(TOTAL / COUNTS)  # what a strength costs there
 
 def put_edges(encoder: Encoder, strengths: np.ndarray, before: np.ndarray | None) -> None:
     """Add strengths (rows,columns), where the frame before had `before`; None: there is no such frame."""
-    if before is not None:
-        kept = np.array_equal(strengths, before)
-        put_bits(encoder, np.array([kept]), KEPT)
-        if kept:
-            return
-    left, above = neighbours(strengths)
-    counts = COUNTS[none_like(strengths) if before is None else before, left, above]
-    encoder.put_counts(strengths.ravel(), counts.reshape(-1, NONE))
+    kept = np.array_equal(strengths, np.zeros_like(strengths) if before is None else before)
+    put_bits(encoder, np.array([kept]), KEPT)
+    if not kept:
+        left, above = neighbours(strengths)
+        counts = COUNTS[none_like(strengths) if before is None else before, left, above]
+        encoder.put_counts(strengths.ravel(), counts.reshape(-1, NONE))
 
 
 def get_edges(decoder: Decoder, grid: tuple[int, int], before: np.ndarray | None) -> np.ndarray:
     """Read them back for a `grid` of rows and columns: int32."""
-    if before is not None and get_bits(decoder, 1, KEPT)[0]:
-        return before
+    if get_bits(decoder, 1, KEPT)[0]:
+        return np.zeros(grid, np.int32) if before is None else before
     past = np.full(grid, NONE, np.int32) if before is None else before
     found = np.full((grid[0] + 1, grid[1] + 1), NONE, np.int32)  # with what stands beyond the border
     for row, column in np.ndindex(grid):

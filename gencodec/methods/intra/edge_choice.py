@@ -41,11 +41,11 @@ def choose_edges(
     shown = torch.cat([deblocked(picture, one, step) for one in even]).clamp(0, 1)
     missed = _missed(shown, x, grid, judge).cpu().numpy()
     bit = price / x[0, 0].numel()
-    past = none_like(even[0]) if before is None else before
+    past, kept = (none_like(even[0]), even[0]) if before is None else (before, before)
     chosen = cheapest(missed / even[0].size, bit, BITS[past], NONE)
-    if before is None or _cost(missed, chosen, before, bit) < _cost(missed, before, before, bit):
-        return chosen
-    return before
+    left, above = neighbours(chosen)
+    told = bit * (2 + float(BITS[past, left, above, chosen].sum()))
+    return chosen if _mean(missed, chosen) + told < _mean(missed, kept) else kept
 
 
 @torch.no_grad()
@@ -74,11 +74,6 @@ def _missed(shown: Tensor, x: Tensor, grid: tuple[int, int], judge: LpipsLoss | 
     return FIDELITY * F.adaptive_avg_pool2d((shown - x).square().mean(1, keepdim=True), grid)[:, 0]
 
 
-def _cost(missed: np.ndarray, strengths: np.ndarray, before: np.ndarray, bit: float) -> float:
-    """Of a choice behind a frame that had `before`, which costs next to nothing."""
-    rows, columns = np.indices(strengths.shape)
-    bits = 0.0
-    if not np.array_equal(strengths, before):
-        left, above = neighbours(strengths)
-        bits = 2 + float(BITS[before, left, above, strengths].sum())
-    return float(missed[strengths, rows, columns].mean()) + bit * bits
+def _mean(missed: np.ndarray, strengths: np.ndarray) -> float:
+    """Over regions, of what each misses by its strength."""
+    return float(np.take_along_axis(missed, strengths[None].astype(np.int64), 0).mean())
