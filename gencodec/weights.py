@@ -33,9 +33,9 @@ class WeightsFile:
 
 
 WEIGHTS: dict[str, WeightsFile] = {
-    "intra-tiny-8": WeightsFile(
-        "intra-tiny-8.safetensors",
-        "6fbbc1e9e146e022c2aff642bf8686977bc65a69fc028af58fe7d2ed11cb9dae",
+    "intra-tiny-9": WeightsFile(
+        "intra-tiny-9.safetensors",
+        "da705a9e9b08a7b568fd0df4cd80b6ad6d8e51260932b68c19a7bee7ee25c9e3",
         "MIT",
         "trained by this project: docs/training.md",
     ),
@@ -143,7 +143,7 @@ def load_set(names: Sequence[str], preset: str, *, path: str | Path | None = Non
     """Load the set `names` of the table, or the files at `path` in its place.
 
     `path` is a .safetensors file for a set of one, else a folder with files of the table's names. A file's
-    role is its name up to the first hyphen: "intra" for "intra-tiny-8". Raises WeightsMissing.
+    role is its name up to the first hyphen: "intra" for "intra-tiny-9". Raises WeightsMissing.
     """
     loaded = {}
     digests = []

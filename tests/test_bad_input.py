@@ -196,8 +196,8 @@ def test_ranges_outside(run: Run, tmp_path: Path, toy_stream: bytes, frames: str
 
 def test_wrong_weights(run: Run, clip_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"\xff" * 200)
-    fake = weights.WeightsFile("intra-tiny-8.safetensors", "0" * 64, "MIT", "test")
-    monkeypatch.setitem(weights.WEIGHTS, "intra-tiny-8", fake)
+    fake = weights.WeightsFile("intra-tiny-9.safetensors", "0" * 64, "MIT", "test")
+    monkeypatch.setitem(weights.WEIGHTS, "intra-tiny-9", fake)
     for path in ("bad.safetensors", "absent.safetensors"):
         arguments = ("--method", "intra", "--weights", tmp_path / path)
         assert run("encode", clip_file, tmp_path / "a.gcv", *arguments)[0] == 4

@@ -86,7 +86,7 @@ def tables() -> dict[str, Tensor]:
 
 
 def weights() -> Weights:
-    (intra, intra_data), (s2vc, s2vc_data) = (load_named(n) for n in ("intra-tiny-8", "s2vc-tiny-6"))
+    (intra, intra_data), (s2vc, s2vc_data) = (load_named(n) for n in ("intra-tiny-9", "s2vc-tiny-6"))
     files = {"intra": intra, "s2vc": s2vc, "diffsit": tables()}
     return Weights("tiny", files, {"intra": intra_data, "s2vc": s2vc_data, "diffsit": {}}, 7)
 
@@ -523,7 +523,7 @@ def test_backbones_are_records_of_the_loop(records: Path, tmp_path: Path) -> Non
         assert away.mean() < 0.4
         assert torch.equal(one.scaled[1:], scaled.half())
         assert one.symbols.any()
-        key = KeyFrameCoder(*load_named("intra-tiny-8"), "cpu").model.transforms
+        key = KeyFrameCoder(*load_named("intra-tiny-9"), "cpu").model.transforms
         decoded = key.to_linear_picture(one.key_y_hat, one.clock[0])[0].clamp(0, 1)
         clamped = (one.picture[:1] == 0) | (one.picture[:1] == 255)
         free = ~functional.max_pool2d(clamped.float(), 16).amax(1, keepdim=True).bool()  # blocks without

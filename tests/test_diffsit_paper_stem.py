@@ -59,7 +59,7 @@ STEM = StemConfig(
 
 def stem_of(config: StemConfig = STEM) -> StemTraining:
     torch.manual_seed(3)
-    return StemTraining(StemModel(config), IntraModel.frozen(load_named("intra-tiny-8")[0]))
+    return StemTraining(StemModel(config), IntraModel.frozen(load_named("intra-tiny-9")[0]))
 
 
 def clip_of(count: int = CLIP) -> Tensor:

@@ -73,7 +73,7 @@ class Drifting:
 
 @pytest.fixture(scope="module")
 def parts() -> tuple[LoopCoder, Renderer]:
-    key = KeyFrameCoder(*load_named("intra-tiny-8"), "cpu")
+    key = KeyFrameCoder(*load_named("intra-tiny-9"), "cpu")
     tensors, metadata = load_named("s2vc-tiny-6")
     renderer = Renderer(tensors, metadata["generator"], torch.device("cpu"), 32)
     return LoopCoder(tensors, key, metadata["fingerprint"], 1), renderer
@@ -460,7 +460,7 @@ def test_a_group_by_the_network(make: Make) -> None:
 
 
 def codec_of(**options: object) -> Extreme:
-    (intra, intra_data), (s2vc, s2vc_data) = (load_named(n) for n in ("intra-tiny-8", "s2vc-tiny-6"))
+    (intra, intra_data), (s2vc, s2vc_data) = (load_named(n) for n in ("intra-tiny-9", "s2vc-tiny-6"))
     sizes = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(SMALL).items()}
     own = {n: t.contiguous() for n, t in export_float(small_net(), skip=()).items()}
     weights = Weights(

@@ -133,11 +133,11 @@ def test_packets_that_no_encoder_writes_are_refused(codec, packet):
 
 def test_settings_are_refused(codec):
     with pytest.raises(CorruptStream, match="settings"):
-        Intra.load(weights.load_set(["intra-tiny-8"], "tiny"), b"x", device="cpu")
+        Intra.load(weights.load_set(["intra-tiny-9"], "tiny"), b"x", device="cpu")
 
 
 def test_altered_exact_weights_are_refused():
-    loaded = weights.load_set(["intra-tiny-8"], "tiny")
+    loaded = weights.load_set(["intra-tiny-9"], "tiny")
     tensors = {k: v.clone() for k, v in loaded.files["intra"].items()}
     tensors["latents.prior.nets.0.conv_out.bias"][-1] += 1000
     altered = type(loaded)(loaded.preset, {"intra": tensors}, loaded.metadata, loaded.id)
@@ -149,7 +149,7 @@ def test_one_altered_table_entry_changes_the_symbols(codec):
     frames = list(clip(1))
     sent, received = [], []
     packets = list(codec.encode(frames, info_of(frames), ConstantQuality(50), on_symbols=sent.append))
-    loaded = weights.load_set(["intra-tiny-8"], "tiny")
+    loaded = weights.load_set(["intra-tiny-9"], "tiny")
     tensors = {k: v.clone() for k, v in loaded.files["intra"].items()}
     cdf, used = tensors["latents.y_tables.cdf"], 20
     cdf[used, 1] += 1 if cdf[used, 1] + 1 < cdf[used, 2] else -1

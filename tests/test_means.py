@@ -60,14 +60,14 @@ def test_another_layout_is_refused(wrong: torch.Tensor | None) -> None:
 
 
 def test_what_ships_has_no_jumps() -> None:
-    means = IntraModel.frozen(load_named("intra-tiny-8")[0]).latents.prior.means
+    means = IntraModel.frozen(load_named("intra-tiny-9")[0]).latents.prior.means
     octaves = means.gains.log2()
     assert float(octaves.diff().abs().max()) < 0.7  # it was 1 at four qualities
     assert float(octaves[-1] - octaves[0]) == pytest.approx(4, abs=0.7)
 
 
 def test_fitting_makes_bits_and_error_less(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = IntraModel.frozen(load_named("intra-tiny-8")[0])
+    model = IntraModel.frozen(load_named("intra-tiny-9")[0])
     means, chance, net = model.latents.prior.means, torch.Generator().manual_seed(0), Lpips.load()
     soft = torch.rand(2, 3, 8, 8, generator=chance)
     x = torch.nn.functional.interpolate(soft, size=(96, 96), mode="bicubic").clamp(0, 1)

@@ -21,7 +21,7 @@ from gencodec.weights import load_named
 
 SMALL = GeneratorConfig(features=12, content=16, widths=(8, 12, 16), tokens=8)
 QUALITY = torch.tensor([40])
-INTRA = "intra-tiny-8"
+INTRA = "intra-tiny-9"
 
 
 def generator(config: GeneratorConfig = SMALL) -> Generator:

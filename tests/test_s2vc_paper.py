@@ -107,7 +107,7 @@ def moving() -> Tensor:
 
 def task(folder: Path, stage: Any, config: PaperConfig = SMALL) -> PaperTask:
     torch.manual_seed(1)
-    intra = IntraModel.frozen(load_named("intra-tiny-8")[0])
+    intra = IntraModel.frozen(load_named("intra-tiny-9")[0])
     recipe = PaperRecipe(reset_share=0.0)  # else losses of the same clip differ
     return PaperTask(stage, recipe, PCodec(config), generator_of(folder, config), intra)
 

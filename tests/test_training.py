@@ -393,7 +393,7 @@ def test_training_goes_on_from_exported_weights(finished: Path, pictures: Path, 
 def test_a_new_prior_beside_old_transforms(pictures: Path, tmp_path: Path) -> None:
     """`--new-prior` keeps what shows pictures, even if the file's prior has another layout."""
     weights = tmp_path / "other.safetensors"
-    old = {n: t for n, t in load_named("intra-tiny-8")[0].items() if not n.startswith("latents.prior.")}
+    old = {n: t for n, t in load_named("intra-tiny-9")[0].items() if not n.startswith("latents.prior.")}
     save_file(old, weights)
     with pytest.raises(ValueError, match="lack"):
         IntraTask(TINY, None, CPU, seed=0).start_from(load_file(weights)[0])

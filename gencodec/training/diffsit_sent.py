@@ -20,7 +20,7 @@ from gencodec.methods.s2vc.loop import LoopCoder
 from gencodec.training.diffsit_record import CHAIN, Record, read_records
 from gencodec.weights import load_named
 
-LOOP, INTRA = "s2vc-tiny-6", "intra-tiny-8"  # code backbones
+LOOP, INTRA = "s2vc-tiny-6", "intra-tiny-9"  # code backbones
 
 
 def stem_coder(device: torch.device | str = "cpu") -> StemCoder:

@@ -32,7 +32,7 @@ from gencodec.training.trainer import Task, Trainer, load_checkpoint
 from gencodec.weights import load_file, load_named
 
 R = TypeVar("R", PriorRecipe, RenderRecipe)
-INTRA = "intra-tiny-8"  # codes the key frames
+INTRA = "intra-tiny-9"  # codes the key frames
 
 
 def parse(args: list[str]) -> argparse.Namespace:

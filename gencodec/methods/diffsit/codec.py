@@ -69,7 +69,7 @@ class DiffSit(Codec):
     version: ClassVar[int] = 8
     qualities: ClassVar[range] = range(NUM_QUALITIES)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-        "tiny": (("diffsit-tiny-4", "s2vc-tiny-6", "intra-tiny-8"),),
+        "tiny": (("diffsit-tiny-4", "s2vc-tiny-6", "intra-tiny-9"),),
         "paper": (),  # from a folder: `weights_from`
     }
     paper: ClassVar[str] = "Diff-SIT, https://arxiv.org/abs/2603.18501"

@@ -21,7 +21,7 @@ from gencodec.methods.extreme.search import Restart
 from gencodec.nn.quality import NUM_QUALITIES
 
 SETTINGS = struct.Struct("<BBHBBBBBB")
-CODED_BY = ("s2vc-tiny-6", "intra-tiny-8")  # the weights that code frames, whatever predicts the others
+CODED_BY = ("s2vc-tiny-6", "intra-tiny-9")  # the weights that code frames, whatever predicts the others
 BY_QUALITY = 255
 RESTARTS: tuple[Restart, ...] = get_args(Restart)
 METRICS: tuple[Metric, ...] = get_args(Metric)

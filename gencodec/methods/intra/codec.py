@@ -49,7 +49,7 @@ class Intra(Codec):
     codec_id: ClassVar[int] = 1
     version: ClassVar[int] = 7
     qualities: ClassVar[range] = range(64)
-    weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {"tiny": (("intra-tiny-8",),)}
+    weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {"tiny": (("intra-tiny-9",),)}
     paper: ClassVar[str] = "Grouped context model, He et al. 2022 (ELIC), https://arxiv.org/abs/2203.10886"
 
     def __init__(self, coder: KeyFrameCoder, preset: str, weights_id: int) -> None:

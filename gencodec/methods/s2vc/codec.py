@@ -69,7 +69,7 @@ class S2vc(Codec):
     version: ClassVar[int] = 10
     qualities: ClassVar[range] = range(64)
     weight_sets: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-        "tiny": (("s2vc-tiny-6", "intra-tiny-8"),),
+        "tiny": (("s2vc-tiny-6", "intra-tiny-9"),),
         "paper": (),  # from a folder: `weights_from`
     }
     paper: ClassVar[str] = "S2VC, https://arxiv.org/abs/2512.07480"

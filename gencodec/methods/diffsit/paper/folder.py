@@ -5,7 +5,7 @@
     empty-prompt.safetensors     what Wan's text encoder makes of "": `prompt.write_prompt`
     vae/ transformer/            the parts of Wan2.1 as `diffusers` saves them
     base.json                    instead of those: the hub ids that have them, {"vae": "owner/name", ...}
-    s2vc-tiny-6.safetensors, intra-tiny-8.safetensors      code backbones; without them the shipped ones
+    s2vc-tiny-6.safetensors, intra-tiny-9.safetensors      code backbones; without them the shipped ones
 docs/methods/diffsit-paper.md says more.
 """
 
@@ -47,7 +47,7 @@ from gencodec.nn.pretrained import (
 from gencodec.weights import ZOO, file_digest, id_of, load_file
 
 OWN = "diffsit-paper.safetensors"
-KEY, LOOP = "intra-tiny-8", "s2vc-tiny-6"  # code key frames, backbones: part of the bytes' promise
+KEY, LOOP = "intra-tiny-9", "s2vc-tiny-6"  # code key frames, backbones: part of the bytes' promise
 MV, LEARNED = "mv", "stem."  # tables of the shipped STEM's motion; the learned one's tensors
 MV_TABLES: Shapes = {f"{MV}.{part}": None for part in TABLE_PARTS}
 

@@ -3,7 +3,7 @@
     s2vc-paper.safetensors     codec parts, entrance and adapters of the U-Net, TCG: trained by this project
     unet/ vae/ scheduler/      base models as `diffusers` saves them
     base.json                  instead of those: the hub ids that have them, {"unet": "owner/name", ...}
-    intra-tiny-8.safetensors   key frames; without it the shipped one
+    intra-tiny-9.safetensors   key frames; without it the shipped one
 docs/methods/s2vc-paper.md says more.
 """
 
@@ -38,7 +38,7 @@ from gencodec.nn.quality import NUM_QUALITIES
 from gencodec.nn.state import float_names
 from gencodec.weights import ZOO, file_digest, id_of, load_file
 
-OWN, KEY_FRAMES = "s2vc-paper.safetensors", "intra-tiny-8.safetensors"
+OWN, KEY_FRAMES = "s2vc-paper.safetensors", "intra-tiny-9.safetensors"
 PREFIX = "generator."
 TABLE_PARTS = ("cdf", "offset", "mode", "length", "skip")
 CONFIGS = {"unet": "config.json", "vae": "config.json", "scheduler": "scheduler_config.json"}
