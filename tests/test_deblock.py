@@ -8,11 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gencodec.methods.intra.edge_choice import best_blocks, choose_edges
+from gencodec.methods.intra import edge_choice
+from gencodec.methods.intra.edge_choice import choose_edges
 from gencodec.metrics.lpips import Lpips
 from gencodec.metrics.lpips_loss import LpipsLoss
 from gencodec.nn.deblock import STRENGTHS, deblocked, no_edges, of_blocks, smoothed
 from gencodec.nn.shares import grid_of
+from gencodec.training import edges
+from gencodec.training.edges import best_blocks
 
 ALL = range(len(STRENGTHS))
 STEP = 0.05
@@ -177,6 +180,7 @@ def test_dear_bits_keep_what_was(soft: Tensor, judge: LpipsLoss) -> None:
 
 
 def test_training_smooths_as_encoders_do(soft: Tensor, judge: LpipsLoss) -> None:
+    assert edges.TEXTURE == edge_choice.TEXTURE
     pictures = torch.cat([blocky(soft), soft])
     blocks = best_blocks(pictures, soft.expand(2, -1, -1, -1), torch.full((2,), STEP), judge)
     assert blocks.shape == (2, 8, 16)

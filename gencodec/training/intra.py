@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gencodec.methods.intra.edge_choice import best_blocks
 from gencodec.methods.intra.model import NOT_FLOAT, IntraModel
 from gencodec.metrics.lpips import Lpips
 from gencodec.metrics.lpips_loss import LpipsLoss
@@ -32,6 +31,7 @@ from gencodec.nn.precision import half_precision, has_bfloat16
 from gencodec.nn.quality import NUM_QUALITIES, log_spaced
 from gencodec.nn.state import load_float, thaw_tables
 from gencodec.training.discriminator import ProjectedCritic, critic_loss, generator_loss
+from gencodec.training.edges import best_blocks
 from gencodec.training.patches import SHIFTS, Patches, cut_patches, cut_window
 from gencodec.training.perceptual import Distances, PerceptualLoss
 from gencodec.training.qualities import draw_quality, loss_weights
