@@ -20,9 +20,9 @@ from gencodec.evaluation.bd_rate import bd_rate
 from gencodec.evaluation.store import Row
 from gencodec.evaluation.tables import Table
 
-METHODS = "extreme,s2vc,intra,x264,x265,svtav1,x265-hold3"
+METHODS = "extreme,s2vc,intra,x264,x265,svtav1,x265-hold2,x265-hold3"
 MEASURED = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "dists", "warping_error", "flicker")
-ANCHORS = ("x265", "svtav1", "x265-hold3")
+ANCHORS = ("x265", "svtav1", "x265-hold2", "x265-hold3")
 LEFT_OUT = (
     "key",
     "source",
