@@ -6,8 +6,8 @@ The jump across an edge is spread over pixels on either side, `reach` of them, i
 
 as far as its four lines are straight on both sides and the jump is not too large: two ramps in place of
 HEVC's thresholds (Norkin et al. 2012, IEEE Transactions on Circuits and Systems for Video Technology 22(12)),
-so that what rounds otherwise on another device stays a rounding. How strongly, each region of REGION pixels
-has of its own, and each side of an edge goes by its own region: soft backgrounds want what fine texture does
+so that what rounds otherwise on another device stays a rounding. How strongly is told for each
+region of `nn.shares`, and each side of an edge goes by its own: soft backgrounds want what fine texture does
 not bear. An encoder tells, `entropy.edges`; 0 leaves a region as it is.
 """
 

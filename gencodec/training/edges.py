@@ -1,4 +1,4 @@
-"""How strongly edges of patches are smoothed in training: about as encoders choose, without their coder."""
+"""How strongly edges are smoothed in training: about as encoders choose, without the entropy coder."""
 
 from __future__ import annotations
 
