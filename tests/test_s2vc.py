@@ -42,7 +42,7 @@ from gencodec.methods.s2vc import loop, share_search
 from gencodec.methods.s2vc.codec import MAX_PERIOD, S2vc
 from gencodec.methods.s2vc.cuts import is_cut, windows_of
 from gencodec.methods.s2vc.generator import Memory
-from gencodec.methods.s2vc.lead import EVERY, GOLDEN_LEAD, MOST_LEAD, led_quality
+from gencodec.methods.s2vc.lead import EVERY, GOLDEN_LEAD, MOST_LEAD, PAYING, led_quality
 from gencodec.methods.s2vc.loop import Coded, LoopCoder, LoopState
 from gencodec.methods.s2vc.model import CYCLE, WHOLE, CodingLoop, key_quality, level_of, motion_unit
 from gencodec.methods.s2vc.rendering import Renderer
@@ -433,21 +433,28 @@ def test_rates_are_controlled_within_a_gop(codec: S2vc, rate: RateControl) -> No
         qualities = [packet.quality for packet in sent.packets[first : first + rate.window]]
         ages = range(first, first + len(qualities))
         asked = next(q for age, q in zip(ages, qualities, strict=True) if age % EVERY)
-        assert qualities == [led_quality(asked, age) for age in ages]
+        assert qualities == [led_quality(asked, age, codec.gop_length) for age in ages]
 
 
 def test_key_frames_and_every_third_anchor_lead(codec: S2vc) -> None:
-    frames = scene(0, EVERY + 2)
+    frames, length = scene(0, EVERY + 2), codec.gop_length
     packets = list(codec.encode(*_source(frames), ConstantQuality(30)))
-    assert [p.quality for p in packets] == [led_quality(30, age) for age in range(EVERY + 2)]
-    assert {led_quality(30, age) for age in range(1, EVERY)} == {30}
-    golden = [led_quality(30, age) - 30 for age in range(EVERY, 400, EVERY)]
-    assert golden == sorted(golden), "leads grow with age ..."
-    assert (golden[0], golden[-1]) == (GOLDEN_LEAD, MOST_LEAD), "... up to a limit"
+    assert [p.quality for p in packets] == [led_quality(30, age, length) for age in range(EVERY + 2)]
+    assert {led_quality(30, age, length) for age in range(1, EVERY)} == {30}
     assert EVERY % CYCLE == 0, "only anchors are seen for long"
-    assert [led_quality(q, 0) for q in (0, 3, 63)] == [0, 6, 63]
-    assert [led_quality(q, EVERY) for q in (0, 3, 63)] == [0, 6, 63], "0 asks for the least"
-    assert led_quality(8, 8 * EVERY) - 8 == MOST_LEAD, "where age has taken it, more is due"
+    assert [led_quality(q, 0, 96) for q in (0, 3, 63)] == [0, 6, 63]
+    assert [led_quality(q, EVERY, 96) for q in (0, 3, 63)] == [0, 6, 63], "0 asks for the least"
+    assert led_quality(8, 5 * EVERY, 240) - 8 == MOST_LEAD, "where age has taken it, more is due"
+
+
+def test_leads_grow_with_age_and_end_with_the_group() -> None:
+    golden = [led_quality(30, age, 400) - 30 for age in range(EVERY, 400, EVERY)]
+    most = golden.index(MOST_LEAD)
+    assert golden[0] == GOLDEN_LEAD
+    assert golden[: most + 1] == sorted(golden[: most + 1]), "leads grow with age ..."
+    assert golden[most:] == sorted(golden[most:], reverse=True), "... up to a limit ..."
+    assert golden[-1] == (399 - 33 * EVERY) // PAYING < GOLDEN_LEAD, "... and pay for nothing at the end"
+    assert led_quality(30, EVERY, EVERY + 1) == 30, "the last frame"
 
 
 # ---- packets that are wrong --------------------------------------------------------------------------------

@@ -205,11 +205,11 @@ class S2vc(Codec):
 
         for i, frame in enumerate(window.frames):
             if i == 0 and window.is_key:
-                kind, own = FrameType.INTRA, led_quality(quality, 0)
+                kind, own = FrameType.INTRA, led_quality(quality, 0, self.gop_length)
                 payload, now = self.loop.encode_key(frame, own, choose)
             else:
                 assert state is not None, "a window without a key frame follows another"
-                kind, own = FrameType.PREDICTED, led_quality(quality, state.age + 1)
+                kind, own = FrameType.PREDICTED, led_quality(quality, state.age + 1, self.gop_length)
                 payload, now = self.loop.encode(frame, state, own, choose)
             packets.append(Packet(kind, own, window.first_frame + i, 1, payload))
             coded.append((now, watch.shares))

@@ -3,7 +3,8 @@
 All of a group of pictures is made of its key frame, and what an anchor shows stays on the screen, moved. So
 the key frame is better than what follows, and every third anchor renews that, as golden frames do in other
 codecs: without them quality sinks to what anchors have by themselves. They lead by more than the key frame,
-which is far better at the same quality, and by more the less there is left of it (docs/decisions.md).
+which is far better at the same quality, and by more the less there is left of it; but by less where few
+frames are to come, which is all that can be made of them (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ from __future__ import annotations
 from gencodec.nn.quality import NUM_QUALITIES, led
 
 KEY_LEAD, GOLDEN_LEAD, MOST_LEAD = 3, 6, 12  # qualities
-FADED, AGEING = 32, 8  # a lead grows by one for each AGEING frames that a group is older than FADED
+FADED, AGEING = 24, 6  # a lead grows by one for each AGEING frames that a group is older than FADED
+PAYING = 3  # frames to come that each quality of a lead needs
 EVERY = 12  # frames from one that leads to the next, a multiple of the coding loop's cycle
 
 
-def led_quality(quality: int, age: int) -> int:
-    """At which an encoder that is asked for `quality` codes the frame `age` frames behind the key frame."""
+def led_quality(quality: int, age: int, gop_length: int) -> int:
+    """At which an encoder that is asked for `quality` codes the frame `age` frames behind the key frame.
+
+    `gop_length`: frames of the group if no cut ends it before.
+    """
     if age == 0:
         return led(quality, KEY_LEAD)
     if age % EVERY:
         return quality
     growth = max(0, age - FADED) // AGEING
-    return min(quality + min(min(quality, GOLDEN_LEAD) + growth, MOST_LEAD), NUM_QUALITIES - 1)
+    lead = min(min(quality, GOLDEN_LEAD) + growth, MOST_LEAD, (gop_length - 1 - age) // PAYING)
+    return min(quality + lead, NUM_QUALITIES - 1)
