@@ -42,7 +42,7 @@ from gencodec.methods.s2vc import loop, share_search
 from gencodec.methods.s2vc.codec import MAX_PERIOD, S2vc
 from gencodec.methods.s2vc.cuts import is_cut, windows_of
 from gencodec.methods.s2vc.generator import Memory
-from gencodec.methods.s2vc.lead import EVERY, GOLDEN_LEAD, MOST_LEAD, PAYING, led_quality
+from gencodec.methods.s2vc.lead import EVERY, GOLDEN_LEAD, LAST, MOST_LEAD, PAYING, led_quality
 from gencodec.methods.s2vc.loop import Coded, LoopCoder, LoopState
 from gencodec.methods.s2vc.model import CYCLE, WHOLE, CodingLoop, key_quality, level_of, motion_unit
 from gencodec.methods.s2vc.rendering import Renderer
@@ -453,7 +453,9 @@ def test_leads_grow_with_age_and_end_with_the_group() -> None:
     assert golden[0] == GOLDEN_LEAD
     assert golden[: most + 1] == sorted(golden[: most + 1]), "leads grow with age ..."
     assert golden[most:] == sorted(golden[most:], reverse=True), "... up to a limit ..."
-    assert golden[-1] == (399 - 33 * EVERY) // PAYING < GOLDEN_LEAD, "... and pay for nothing at the end"
+    to_come = [399 - n * EVERY for n in (31, 32, 33)]
+    assert golden[-3:] == [max(0, n - LAST) // PAYING for n in to_come], "... and pay for little at the end"
+    assert golden[-1] == 0
     assert led_quality(30, EVERY, EVERY + 1) == 30, "the last frame"
 
 

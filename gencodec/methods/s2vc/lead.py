@@ -3,17 +3,17 @@
 All of a group of pictures is made of its key frame, and what an anchor shows stays on the screen, moved. So
 the key frame is better than what follows, and every third anchor renews that, as golden frames do in other
 codecs: without them quality sinks to what anchors have by themselves. They lead by more than the key frame,
-which is far better at the same quality, and by more the less there is left of it; but by less where few
-frames are to come, which is all that can be made of them (docs/decisions.md).
+which is far better at the same quality, and by more the less there is left of it; but by less the fewer
+frames are to come, for which a lead is paid (docs/decisions.md).
 """
 
 from __future__ import annotations
 
 from gencodec.nn.quality import NUM_QUALITIES, led
 
-KEY_LEAD, GOLDEN_LEAD, MOST_LEAD = 3, 6, 12  # qualities
-FADED, AGEING = 24, 6  # a lead grows by one for each AGEING frames that a group is older than FADED
-PAYING = 3  # frames to come that each quality of a lead needs
+KEY_LEAD, GOLDEN_LEAD, MOST_LEAD = 3, 6, 13  # qualities
+FADED, AGEING = 30, 3  # a lead grows by one for each AGEING frames that a group is older than FADED
+LAST, PAYING = 8, 2  # and needs PAYING frames to come for each quality, beyond LAST frames
 EVERY = 12  # frames from one that leads to the next, a multiple of the coding loop's cycle
 
 
@@ -27,5 +27,6 @@ def led_quality(quality: int, age: int, gop_length: int) -> int:
     if age % EVERY:
         return quality
     growth = max(0, age - FADED) // AGEING
-    lead = min(min(quality, GOLDEN_LEAD) + growth, MOST_LEAD, (gop_length - 1 - age) // PAYING)
+    paid = max(0, gop_length - 1 - age - LAST) // PAYING
+    lead = min(min(quality, GOLDEN_LEAD) + growth, MOST_LEAD, paid)
     return min(quality + lead, NUM_QUALITIES - 1)
