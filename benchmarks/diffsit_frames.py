@@ -1,11 +1,12 @@
-"""The frames of `diffsit` by type: `diffsit_frames.py --clips VAL [--qualities 8 24 44]`.
+"""The frames of `diffsit` by type: `diffsit_frames.py --clips VAL --spynet FILE [--qualities 8 24 44]`.
 
 For each clip and quality three decodings: "shown" from a file in a process of its own, "stem" the same
 without diffusion, and "still" the frames of STEM if no MV frame moved; and "moved", what motion alone can
 give: MV frames moved from the source's own backbones, by motion found there at the same price. By type of
 frame LPIPS-Alex and the deviation of it over frames; flicker at the seams between clips, and where one triple
-ends and the next begins within a clip; and the bits of an MV frame over those of a backbone, where MV frames
-take what a file with their motion has more than one without.
+ends and the next begins within a clip; warping error within triples, whose frames are one backbone, moved,
+and between them; and the bits of an MV frame over those of a backbone, where MV frames take what a file with
+their motion has more than one without.
 Writes results/frames-diffsit.json.
 """
 
@@ -40,9 +41,10 @@ from gencodec.methods.diffsit.stem import (
     unit_of,
 )
 from gencodec.metrics.lpips import Lpips
-from gencodec.metrics.temporal import flicker
+from gencodec.metrics.temporal import Motion, flicker, motion_of, warping_error
 from gencodec.nn.layers import pad_to_multiple
 from gencodec.nn.motion import BLOCK
+from gencodec.nn.spynet import SpyNet
 from gencodec.training.data import VIDEO_SUFFIXES
 from gencodec.video import open_video
 
@@ -53,6 +55,7 @@ def main() -> None:
     """Code, decode, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--clips", type=Path, required=True)
+    parser.add_argument("--spynet", type=Path, required=True, help="for the warping error")
     parser.add_argument("--qualities", type=int, nargs="+", default=[8, 24, 44])
     parser.add_argument("--frames", type=int, default=27)
     parser.add_argument("--out", type=Path, default=RESULTS / "frames-diffsit.json")
@@ -93,13 +96,20 @@ def measured(path: Path, quality: int, options: argparse.Namespace) -> Found:
     stem = torch.cat([piece.pictures for piece in pieces])
     variants["stem"] = as_bytes(stem[..., : info.height, : info.width])
     variants["moved"] = as_bytes(from_source(codec.coder, frames, packets)[..., : info.height, : info.width])
+    motion = motion_of(SpyNet.load(options.spynet), (source[:-1], source[1:]))
+    within = ~between_groups(is_mv)
     backbone = still_bytes / (~is_mv).sum()
-    motion = (sum(len(packet.payload) for packet in packets) - still_bytes) / is_mv.sum()
+    mv = (sum(len(packet.payload) for packet in packets) - still_bytes) / is_mv.sum()
     return {
         "clip": path.stem,
         "quality": quality,
-        "mv_over_backbone_bits": float(motion / backbone),
-    } | {name: by_type(source, pictures, is_mv, starts) for name, pictures in variants.items()}
+        "mv_over_backbone_bits": float(mv / backbone),
+        "warping_of_source": warping(motion, source, source, within),
+    } | {
+        name: by_type(source, pictures, is_mv, starts)
+        | {"warping": warping(motion, source, pictures, within)}
+        for name, pictures in variants.items()
+    }
 
 
 def pieces_of(coder: StemCoder, packets: list[Packet], info: gencodec.VideoInfo) -> list[Piece]:
@@ -174,6 +184,13 @@ def by_type(source: Tensor, pictures: Tensor, is_mv: np.ndarray, starts: np.ndar
         "lpips_deviation": float(lpips.std()),
         "flicker": {"seams": float(change[at_seam].mean()), "groups": float(change[other].mean())},
     }
+
+
+def warping(motion: Motion, source: Tensor, pictures: Tensor, within: np.ndarray) -> dict[str, float]:
+    """Warping error of pairs of one backbone, and of others."""
+    pairs = ((p[:-1], p[1:]) for p in (source, pictures))
+    found = warping_error(motion, *pairs).decoded.double().numpy()
+    return {"within": float(found[within].mean()), "between": float(found[~within].mean())}
 
 
 def between_groups(is_mv: np.ndarray) -> np.ndarray:

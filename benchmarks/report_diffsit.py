@@ -29,9 +29,33 @@ def frames_detail(result: Result) -> str:
             "MV frame over those of a backbone, and flicker in grey levels at the seams between clips and "
             "between triples within one.",
             table([*head, "bits, MV over backbone", "flicker at seams", "between triples"], rows),
+            *steadiness(result),
             provenance(result),
         ]
     )
+
+
+def steadiness(result: Result) -> list[str]:
+    """Warping error within triples and between them; nothing of a result that has none."""
+    kinds = {"STEM": "stem", "shown": "shown", "true backbones": "moved"}
+    if "warping_of_source" not in result["means"][0]:
+        return []
+    rows = [
+        [f"{row['quality']:.0f}"]
+        + [
+            f"{of[place]:.2f}"
+            for of in [*(row[k]["warping"] for k in kinds.values()), row["warping_of_source"]]
+            for place in ("within", "between")
+        ]
+        for row in result["means"]
+    ]
+    head = [f"{kind}, {place}" for kind in [*kinds, "source"] for place in ("within", "between")]
+    return [
+        "Warping error of neighbouring frames *within* a triple, which are one backbone, moved, and "
+        "*between* triples: as STEM has them, as they are shown, of MV frames moved from the source's own "
+        "backbones, and of the source.",
+        table(["quality", *head], rows),
+    ]
 
 
 def training_detail(result: Result) -> str:

@@ -214,7 +214,7 @@ def _loaders(paths: dict[str, str | Path], device: torch.device) -> dict[str, Ca
     inception = once("inception", lambda: load_inception(paths.get("inception"), device))
     i3d = once("i3d", lambda: I3d.load(needed("i3d", "FVD needs I3D"), device))
     return {
-        "lpips_alex": lambda: Lpips.load(device),
+        "lpips_alex": lambda: _quick(Lpips.load(device)),
         "lpips_vgg": lambda: _quick(Lpips.from_file(needed("vgg", "LPIPS-VGG needs VGG16"), device)),
         "dists": lambda: _quick(Dists.load(needed("vgg", "DISTS needs VGG16"), device)),
         "warping_error": lambda: SpyNet.load(needed("spynet", "the warping error needs SPyNet"), device),
