@@ -154,12 +154,13 @@ class WinogradConv2d(nn.Module):
 def use_winograd(convs: nn.ModuleDict, least: int = 64) -> None:
     """Replace convolutions of at least `least` inputs and more than `least` outputs by faster ones."""
     for name, conv in convs.items():
-        if isinstance(conv, nn.Conv2d) and _has_filtering(conv):
-            is_wide = conv.in_channels >= least and conv.out_channels > least  # narrower ones do not gain
-            convs[name] = WinogradConv2d(conv) if is_wide else conv
+        if isinstance(conv, nn.Conv2d) and _gains(conv, least):
+            convs[name] = WinogradConv2d(conv)
 
 
-def _has_filtering(conv: nn.Conv2d) -> bool:
+def _gains(conv: nn.Conv2d, least: int) -> bool:
+    """Whether there is a filtering for it, and it is wide: narrower ones do not gain."""
     size = conv.kernel_size[0]
     same_size = conv.stride == (1, 1) and conv.padding == (size // 2, size // 2)
-    return size in FILTERINGS and conv.kernel_size == (size, size) and same_size
+    is_wide = conv.in_channels >= least and conv.out_channels > least
+    return is_wide and same_size and size in FILTERINGS and conv.kernel_size == (size, size)
