@@ -46,7 +46,7 @@ LOW, LOWER = 10, 0.15  # below quality 10 steps grow by so many octaves more for
 COARSER = 2.0  # octaves, of the frames between anchors
 BETWEEN = 28  # levels of frames between anchors; those of anchors follow
 KEY_QUALITY = 18  # of a key frame, at quality 0 but for LOW
-MOTION_PRICE = (0.002, 0.0001)  # of the motion search at quality 0 and 63
+MOTION_PRICE = (0.0036, 0.00018)  # of the motion search at quality 0 and 63
 DEAD_ZONE = 0.6  # of the residual's quantisation
 
 
