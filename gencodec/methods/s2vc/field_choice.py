@@ -53,13 +53,16 @@ def cheapest_field(
     inherited: np.ndarray | None,
     price: float,
     walks: Sequence[float] = WALKS,
+    severe: float | None = None,
 ) -> np.ndarray:
     """`field` (2,h,w), integers in steps, changed to what makes error and bits small: int32.
 
     `price` of a bit as in `nn.block_search.block_motion`; `walks` say what is made of it, in turn.
-    `inherited` (2,h,w) is what `coder` codes it against: the field of the frame before, or None.
+    `inherited` (2,h,w) is what `coder` codes it against: the field of the frame before, or None. Errors count
+    as their squares over `severe`, if it is given: a vector may take bits where much is wrong without it, not
+    where noise fits noise a little better.
     """
-    walk = _Walk(FieldCost(coder, inherited), pair.windows, field, inherited)
+    walk = _Walk(FieldCost(coder, inherited), pair.windows, field, inherited, severe)
     for factor in walks:
         walk.once(factor * price)
     return walk.field.reshape(field.shape).astype(np.int32)
@@ -69,9 +72,14 @@ class _Walk:
     """A field as it changes (2,h*w), with the error of each block."""
 
     def __init__(
-        self, cost: FieldCost, windows: BlockWindows, field: np.ndarray, inherited: np.ndarray | None
+        self,
+        cost: FieldCost,
+        windows: BlockWindows,
+        field: np.ndarray,
+        inherited: np.ndarray | None,
+        severe: float | None,
     ) -> None:
-        self.cost, self.windows, self.size = cost, windows, field.shape[1:]
+        self.cost, self.windows, self.size, self.severe = cost, windows, field.shape[1:], severe
         self.field = field.reshape(2, -1).astype(np.int64)
         self.inherited = [] if inherited is None else [inherited.reshape(2, -1).astype(np.int64)]
         self.known: dict[int, float] = {}  # errors that were asked for before
@@ -106,10 +114,12 @@ class _Walk:
         self.errors[group.blocks] = missed[best, at]
 
     def _errors(self, blocks: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        """As `BlockWindows.errors`, which is asked for each only once."""
+        """What `BlockWindows.errors`, which is asked for each only once, count as."""
         keys = ((blocks * SPAN + vectors[0]) * SPAN + vectors[1]).tolist()
         asked = np.array([at for at, key in enumerate(keys) if key not in self.known], np.int64)
         found = self.windows.errors(blocks[asked], vectors[:, asked])
+        if self.severe is not None:
+            found = found**2 / self.severe
         self.known.update(zip((keys[at] for at in asked), found.tolist(), strict=True))
         return np.array([self.known[key] for key in keys])
 

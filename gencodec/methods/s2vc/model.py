@@ -46,7 +46,9 @@ LOW, LOWER = 10, 0.15  # below quality 10 steps grow by so many octaves more for
 COARSER = 2.0  # octaves, of the frames between anchors
 BETWEEN = 28  # levels of frames between anchors; those of anchors follow
 KEY_QUALITY = 18  # of a key frame, at quality 0 but for LOW
-MOTION_PRICE = (0.0036, 0.00018)  # of the motion search at quality 0 and 63
+MOTION_PRICE = (0.0066, 0.00033)  # of the motion search at quality 0 and 63
+SEVERE = 0.03  # a block's error that counts as it is: smaller ones count less, larger ones more
+EVENLY = 0.3  # of that price, where errors all count as they are
 DEAD_ZONE = 0.6  # of the residual's quantisation
 
 
@@ -160,10 +162,11 @@ class CodingLoop(nn.Module):
         steps, price = STEPS_PER_PIXEL // unit, thrift * motion_price(quality)
         motion = (steps * block_motion(picture, x, price, finest=1 / steps)).round()
         if self.motion_coder is None:
-            return unit * merged(picture, x, motion, price, steps)
+            return unit * merged(picture, x, motion, EVENLY * price, steps)
         field = motion[0].clamp(-LIMIT, LIMIT).to(torch.int32).cpu().numpy()
         before = None if inherited is None else inherited[0].to(torch.int32).cpu().numpy() // unit
-        chosen = cheapest_field(self.motion_coder, Pair.of(picture, x, steps), field, before, float(price))
+        pair = Pair.of(picture, x, steps)
+        chosen = cheapest_field(self.motion_coder, pair, field, before, float(price), severe=SEVERE)
         return unit * torch.from_numpy(chosen).to(motion)[None]
 
     def predict(self, picture: Tensor, motion: Tensor) -> Tensor:
