@@ -160,6 +160,21 @@ def test_good_vectors_spread() -> None:
     assert reached[2:6, 3:7].all()
 
 
+@pytest.mark.parametrize(
+    ("contrast", "severe", "stays"), [(1, 0.03, True), (0.1, 0.03, False), (0.1, None, True)]
+)
+def test_where_errors_count_as_squares_faint_ones_are_not_worth_a_vector(
+    contrast: float, severe: float | None, stays: bool
+) -> None:
+    picture = 0.5 + contrast * (pictures(1) - 0.5)
+    pair = Pair.of(picture, picture.roll((4, -6), (2, 3)), 1)
+    motion = np.zeros((2, HEIGHT, WIDTH), np.int32)
+    motion[:, 4, 5] = 6, -4
+    still = np.zeros_like(motion)
+    found = cheapest_field(coder_of(still, motion), pair, motion, still, 2e-4, walks=(1.0,), severe=severe)
+    assert (found[:, 4, 5] == (6, -4)).all() == stays
+
+
 def test_a_dearer_bit_buys_fewer_of_them_and_more_error(coder: MotionCoder) -> None:
     before, after = pictures(2), pictures(3)
     found = (2 * block_motion(before, after, torch.tensor([1e-5]))).round()[0].int().numpy()

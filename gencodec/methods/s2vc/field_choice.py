@@ -4,7 +4,7 @@ A search finds for each block what fits it best; what a vector costs depends on 
 cost on it. So blocks take turns, in coding order: each takes, of what its neighbours have, what a decoder
 expects and what the frame before had, whatever makes
 
-    error under its window  +  price x bits of its own vector and of those that it helps to predict
+    error under its window, or its square  +  price x bits of its own vector and of those that it predicts
 
 least, all else given (iterated conditional modes, Besag 1986, Journal of the Royal Statistical Society B
 48(3)). The price rises from walk to walk, so that good vectors spread before dear ones go. Encoders only.
