@@ -48,7 +48,7 @@ BETWEEN = 28  # levels of frames between anchors; those of anchors follow
 KEY_QUALITY = 18  # of a key frame, at quality 0 but for LOW
 MOTION_PRICE = (0.0066, 0.00033)  # of the motion search at quality 0 and 63
 SEVERE = 0.03  # a block's error that counts as it is: smaller ones count less, larger ones more
-EVENLY = 0.3  # of that price, where errors all count as they are
+EVENLY = 1 / 3.3  # of that price, where errors all count as they are: without tables, for records
 DEAD_ZONE = 0.6  # of the residual's quantisation
 
 
@@ -160,9 +160,11 @@ class CodingLoop(nn.Module):
             return torch.cat([self.motion_of(*one, thrift) for one in batch])
         unit = motion_unit(int(quality))
         steps, price = STEPS_PER_PIXEL // unit, thrift * motion_price(quality)
+        if self.motion_coder is None:
+            price = EVENLY * price
         motion = (steps * block_motion(picture, x, price, finest=1 / steps)).round()
         if self.motion_coder is None:
-            return unit * merged(picture, x, motion, EVENLY * price, steps)
+            return unit * merged(picture, x, motion, price, steps)
         field = motion[0].clamp(-LIMIT, LIMIT).to(torch.int32).cpu().numpy()
         before = None if inherited is None else inherited[0].to(torch.int32).cpu().numpy() // unit
         pair = Pair.of(picture, x, steps)
