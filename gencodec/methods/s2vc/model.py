@@ -159,9 +159,8 @@ class CodingLoop(nn.Module):
             batch = zip(x.split(1), picture.split(1), quality.split(1), before, strict=True)
             return torch.cat([self.motion_of(*one, thrift) for one in batch])
         unit = motion_unit(int(quality))
-        steps, price = STEPS_PER_PIXEL // unit, thrift * motion_price(quality)
-        if self.motion_coder is None:
-            price = EVENLY * price
+        steps, share = STEPS_PER_PIXEL // unit, EVENLY if self.motion_coder is None else 1.0
+        price = share * thrift * motion_price(quality)
         motion = (steps * block_motion(picture, x, price, finest=1 / steps)).round()
         if self.motion_coder is None:
             return unit * merged(picture, x, motion, price, steps)
