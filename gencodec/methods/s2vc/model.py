@@ -95,7 +95,7 @@ def motion_unit(quality: int) -> int:
 
 
 def motion_price(quality: Tensor) -> Tensor:
-    """What a bit of motion costs the search at `quality` (B,), in mean absolute error of a block, (B,)."""
+    """What a bit of motion costs at `quality` (B,), in errors of a block about SEVERE, (B,)."""
     return log_spaced(quality, *MOTION_PRICE) * torch.exp2(LOWER * (LOW - quality).clamp_min(0))
 
 
