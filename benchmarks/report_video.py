@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from report_words import Result, percent, provenance, table
 
+from gencodec.evaluation.bd_rate import bd_psnr
 from gencodec.evaluation.curves import curves_svg
 from gencodec.evaluation.tables import Table
 from gencodec.metrics.suite import METRICS
@@ -39,6 +41,8 @@ def video_detail(result: Result) -> str:
             f"Clip by clip at equal {METRICS['lpips_alex'].label}, against `{anchor}`:",
             clip_table(rates),
         ]
+    if "psnr" in result["metrics"]:
+        parts += [f"PSNR at equal rate, dB above or below `{ANCHOR}` (BD-PSNR):", psnr_table(result)]
     head = ["codec", "setting", "bpp", *(METRICS[m].label for m in result["metrics"])]
     rows = [
         [mean["codec"], str(mean["setting"]), f"{mean['bpp']:.4f}"]
@@ -78,6 +82,28 @@ def clip_table(rates: list[dict[str, Any]]) -> str:
     codecs = list(dict.fromkeys(codec for _, codec in found))
     clips = list(dict.fromkeys(clip for clip, _ in found))
     return table(["clip", *codecs], [[clip, *(percent(found[clip, c]) for c in codecs)] for clip in clips])
+
+
+def psnr_table(result: Result) -> str:
+    """BD-PSNR against the anchor, a row for each clip and one for their mean, a column for each codec."""
+    curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for point in result["points"]:
+        place = curves.setdefault((point["clip"], point["codec"]), [])
+        place.append((point["bpp"], point["metrics"]["psnr"]))
+    clips, codecs = (list(dict.fromkeys(keys)) for keys in zip(*curves, strict=True))
+    others = [codec for codec in codecs if codec != ANCHOR]
+    found = [[bd_psnr(curves[clip, ANCHOR], curves[clip, codec]) for codec in others] for clip in clips]
+    means = [_mean(column) for column in zip(*found, strict=True)]
+    rows = [
+        [name, *("none in common" if gain is None else f"{gain:+.2f}" for gain in row)]
+        for name, row in zip([*clips, "mean"], [*found, means], strict=True)
+    ]
+    return table(["clip", *others], rows)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def picture(result: Result) -> str:

@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from gencodec.evaluation.bd_rate import bd_rate, bd_rate_over_clips, envelope
+from gencodec.evaluation.bd_rate import bd_psnr, bd_rate, bd_rate_over_clips, envelope
 
 
 def curve(seed: int, scale: float = 1.0, points: int = 6) -> list[tuple[float, float]]:
@@ -30,6 +30,28 @@ def test_equals_the_reference(way: str, seed: int) -> None:
         )
     found = bd_rate(anchor, test, lower_is_better=False, interpolation=way)  # type: ignore[arg-type]
     assert found.percent == pytest.approx(expected, abs=0.1)
+
+
+@pytest.mark.parametrize("way", ["pchip", "akima"])
+@pytest.mark.parametrize("seed", range(6))
+def test_psnr_at_equal_rate_equals_the_reference(way: str, seed: int) -> None:
+    reference = pytest.importorskip("bjontegaard")
+    anchor, test = curve(seed), curve(seed + 100, 0.7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = reference.bd_psnr(
+            *zip(*anchor, strict=True), *zip(*test, strict=True), method=way, min_overlap=0
+        )
+    assert bd_psnr(anchor, test, interpolation=way) == pytest.approx(expected, abs=0.01)  # type: ignore[arg-type]
+
+
+def test_psnr_at_equal_rate_needs_rates_in_common() -> None:
+    anchor = curve(1)
+    assert bd_psnr(anchor, [(rate, quality + 2) for rate, quality in anchor]) == pytest.approx(2)
+    assert bd_psnr(anchor, [(1000 * rate, quality) for rate, quality in anchor]) is None
+    assert bd_psnr(anchor, anchor[:1]) is None
+    with pytest.raises(ValueError, match="interpolation is one of"):
+        bd_psnr(anchor, anchor, interpolation="cubic")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("way", ["pchip", "akima"])

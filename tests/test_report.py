@@ -101,6 +101,25 @@ def test_whole_clips_have_tables_and_a_picture(root: Path) -> None:
     assert len(drawn.findall(".//{http://www.w3.org/2000/svg}circle")) == 6
 
 
+def test_psnr_stands_at_equal_rate(root: Path) -> None:
+    def better(
+        row: dict[str, Any],
+    ) -> dict[str, Any]:  # by one dB, by three in the second clip
+        gain = {("a", "new"): 1.0, ("b", "new"): 3.0}.get((row["clip"], row["codec"]), 0.0)
+        bpp = row["bpp"] * (2 if row["codec"] == "new" else 1)
+        return row | {"bpp": bpp, "metrics": {"psnr": 20 + row["setting"] + gain}}
+
+    rows = [better(row) for row in ROWS]
+    table = Table.of(rows, ["psnr"], Path())
+    result = VIDEO | {"metrics": ["psnr"], "points": rows, "means": table.means}
+    result |= {"bd_rate": {"x265": table.bd_rates("x265")}}
+    (root / "benchmarks" / "results" / "rd-video.json").write_text(json.dumps(result))
+    report.main(["--root", str(root)])
+    details = (root / "docs" / "benchmarks.md").read_text()
+    assert "| b | +3.00 |" in details
+    assert "| mean | +2.00 |" in details
+
+
 def test_s2vc_has_its_speed_ablations_and_drift(root: Path) -> None:
     origin = {k: RD[k] for k in ("commit", "command", "machine", "versions")}
     parts = {"encode": {"median": 0.2}, "render": {"median": 0.0156}}

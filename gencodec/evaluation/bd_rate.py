@@ -60,8 +60,28 @@ def bd_rate(
     if high <= low:
         return BdRate(None, 0.0)
     overlap = 100 * (high - low) / (max(high_a, high_t) - min(low_a, low_t))
-    means = [_mean_log_rate(curve, low, high, interpolation) for curve in curves]
+    logs = [[(float(np.log10(rate)), quality) for rate, quality in curve] for curve in curves]
+    means = [_mean_over(curve, low, high, interpolation) for curve in logs]
     return BdRate(float(100 * (10 ** (means[1] - means[0]) - 1)), float(overlap))
+
+
+def bd_psnr(anchor: Curve, test: Curve, *, interpolation: Interpolation = "pchip") -> float | None:
+    """How much more PSNR `test` has than `anchor`, in dB, mean over the log rates that both have.
+
+    The same of any quality that is better the higher. None where no rate is common. Raises as `bd_rate`.
+    """
+    if interpolation not in MIN_POINTS:
+        raise ValueError(f"interpolation is one of {', '.join(MIN_POINTS)}, got {interpolation!r}")
+    curves = [
+        [(psnr, float(np.log10(rate))) for rate, psnr in envelope(curve)] for curve in (anchor, test)
+    ]  # `_mean_over` wants the axis second
+    if any(len(curve) < MIN_POINTS[interpolation] for curve in curves):
+        return None
+    low, high = max(curve[0][1] for curve in curves), min(curve[-1][1] for curve in curves)
+    if high <= low:
+        return None
+    means = [_mean_over(curve, low, high, interpolation) for curve in curves]
+    return means[1] - means[0]
 
 
 def envelope(curve: Curve) -> list[tuple[float, float]]:
@@ -108,14 +128,15 @@ def mean_curve(curves: Sequence[Curve]) -> list[tuple[float, float]]:
     return [(float(rate), float(quality)) for rate, quality in np.mean(np.asarray(curves, float), axis=0)]
 
 
-def _mean_log_rate(
+def _mean_over(
     curve: list[tuple[float, float]], low: float, high: float, interpolation: Interpolation
 ) -> float:
+    """The mean of the first numbers of points, as a function of the second, from `low` to `high` of these."""
     from scipy.interpolate import Akima1DInterpolator, PchipInterpolator
 
-    rates, qualities = (np.array(column) for column in zip(*curve, strict=True))
+    values, places = (np.array(column) for column in zip(*curve, strict=True))
     make = {"pchip": PchipInterpolator, "akima": Akima1DInterpolator}[interpolation]
-    return float(make(qualities, np.log10(rates)).integrate(low, high) / (high - low))
+    return float(make(places, values).integrate(low, high) / (high - low))
 
 
 def _bootstrap(
