@@ -80,6 +80,7 @@ def add_clips(parser: argparse.ArgumentParser, stages: str) -> None:
     add("--photos", type=Path, nargs="+", help="folders of photographs that move, instead or besides (same)")
     add("--part", choices=PARTS, default="all", help="one clip in 16 is held-out, the rest training (same)")
     add("--sharp", type=float, default=0.0, help="take only clips with such a sharpness, e.g. 15 (same)")
+    add("--short-side", type=int, help="reduce clips to so many pixels on the short side first (same)")
     add("--limit", type=int, help="use only so many clips and photographs (same)")
 
 
@@ -88,7 +89,7 @@ def named_clips(options: argparse.Namespace, *, crop: int, frames: int, most: in
     kept = {"crop": crop, "frames": frames, "limit": options.limit, "part": options.part}
     banks: list[Bank] = []
     if options.data:
-        banks.append(ClipBank(options.data, most=most, **kept))
+        banks.append(ClipBank(options.data, most=most, short_side=options.short_side, **kept))
     if options.photos:
         banks.append(MovingPhotos(options.photos, **kept))
     if options.sharp:

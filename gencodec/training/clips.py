@@ -28,8 +28,9 @@ T = TypeVar("T")
 class ClipBank:
     """The first `most` frames of every clip below `folders` that is large and long enough.
 
-    `part`: "all", or one clip in HELD_OUT, "held-out", or the others, "training". Raises ValueError if
-    nothing is left.
+    `part`: "all", or one clip in HELD_OUT, "held-out", or the others, "training". Clips whose short side has
+    more pixels than `short_side` are reduced to it first: what is finer than films on the net are. Raises
+    ValueError if nothing is left.
     """
 
     def __init__(
@@ -41,14 +42,17 @@ class ClipBank:
         most: int = 48,
         limit: int | None = None,
         part: Part = "all",
+        short_side: int | None = None,
     ) -> None:
+        if short_side is not None and short_side < crop:
+            raise ValueError(f"clips of {short_side} pixels a side hold no crop of {crop}")
         self.crop, self.frames = crop, frames
         self.clips: list[Tensor] = []  # (N,3,H,W) uint8
         paths = sorted(p for f in folders for p in f.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
         for path in of_part(paths, part)[:limit]:
             for scene in scenes([f.transpose(2, 0, 1) for f in islice(read_clip(path), most)]):
                 if len(scene) > 2 * frames and min(scene.shape[2:]) >= crop:
-                    self.clips.append(scene)
+                    self.clips.append(scene if short_side is None else reduced(scene, short_side))
         if not self.clips:
             raise ValueError(
                 f"no clip of {2 * frames + 1} frames, {crop} pixels a side, below {[str(f) for f in folders]}"
@@ -79,6 +83,16 @@ def of_part(things: Sequence[T], part: Part) -> list[T]:
     is_held_out = [i % HELD_OUT == HELD_OUT // 2 for i in range(len(things))]
     wanted = part == "held-out"
     return [one for one, held in zip(things, is_held_out, strict=True) if part == "all" or held == wanted]
+
+
+def reduced(clip: Tensor, short_side: int) -> Tensor:
+    """A clip (N,3,H,W) uint8 with at most `short_side` pixels on its short side."""
+    scale = short_side / min(clip.shape[2:])
+    if scale >= 1:
+        return clip
+    size = [max(short_side, round(scale * n)) for n in clip.shape[2:]]
+    frames = [F.interpolate(f[None].float(), size, mode="bicubic", antialias=True) for f in clip]
+    return torch.cat(frames).round().clamp(0, 255).to(torch.uint8)
 
 
 def scenes(frames: Sequence[np.ndarray]) -> list[Tensor]:
