@@ -39,7 +39,7 @@ def test_runs_are_consecutive_frames(tmp_path: Path) -> None:
 def test_clips_are_reduced_by_their_short_side(size: tuple[int, int]) -> None:
     ramp = torch.linspace(0, 255, size[0])[:, None].expand(2, 3, *size).to(torch.uint8)
     small = reduced(ramp, 32)
-    assert small.shape == (2, 3, 32, 60) if size[0] < size[1] else small.shape == (2, 3, 60, 32)
+    assert small.shape == ((2, 3, 32, 60) if size[0] < size[1] else (2, 3, 60, 32))
     assert small.dtype == torch.uint8
     assert (small[0, 0].diff(dim=0) >= 0).all()
     assert small.float().mean() == pytest.approx(ramp.float().mean(), abs=1)
